@@ -1,0 +1,199 @@
+// The only place that starts processes. Argument vectors, never shell text; secrets on stdin, never in argv.
+// run(): a control command, through zx, output captured.   start(): a program that keeps running.
+// pipe(): byte streams between programs, through node's own pipes: zx would keep every byte in memory.
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import type { Readable, Writable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { Failure } from "./failure.ts";
+
+export type Command = {
+  argv: readonly string[];
+  /** Sent to the program and then closed. The only way in for a secret. */
+  stdin?: string | Buffer;
+  /** Merged over this process's own environment; undefined removes a name. */
+  environment?: Readonly<Record<string, string | undefined>>;
+  directory?: string;
+  /** Default 60. The program gets SIGTERM then, and SIGKILL 5 seconds later. */
+  timeoutSeconds?: number;
+  /** Exit codes that are an answer and not a failure. Default [0]. */
+  accept?: readonly number[];
+};
+
+export type Result = { exitCode: number; stdout: string; stderr: string; seconds: number };
+
+const killAfterSeconds = 5;
+
+/**
+ * Runs a command to its end and returns its output as text.
+ * @throws {Failure} naming the command and the end of its stderr, when it is missing, too slow, or exits otherwise than accepted.
+ */
+export async function run(command: Command): Promise<Result> {
+  // Imported on first use: zx costs 40 ms, and --help must not pay it.
+  const { $ } = await import("zx");
+  const timeoutSeconds = command.timeoutSeconds ?? 60;
+  const started = performance.now();
+  const child = $({
+    // `exec` replaces zx's bash by the program itself, so that a signal reaches the program and not a shell in front of it.
+    prefix: "exec ",
+    quiet: true,
+    nothrow: true,
+    // A stdin that nobody closes makes a program that reads it wait for ever.
+    stdio: [command.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"],
+    env: mergedEnvironment(command.environment),
+    cwd: command.directory ?? process.cwd(),
+  })`${command.argv}`;
+  if (command.stdin !== undefined) send(child.stdin, command.stdin);
+  // Our own timers: zx's timeout lists all processes with `ps`, which a minimal container does not have.
+  let timedOut = false;
+  const end = (signal: NodeJS.Signals, afterSeconds: number) =>
+    setTimeout(() => {
+      timedOut = true;
+      sendSignal(child.pid, signal);
+    }, afterSeconds * 1000);
+  const timers = [end("SIGTERM", timeoutSeconds), end("SIGKILL", timeoutSeconds + killAfterSeconds)];
+  const output = await child.finally(() => timers.forEach(clearTimeout));
+  const seconds = (performance.now() - started) / 1000;
+  const result = { exitCode: output.exitCode ?? 128, stdout: output.stdout, stderr: output.stderr, seconds };
+  // Also when it then exited 0: it was told to stop, so whatever it says is not the end of its work.
+  if (timedOut) throw commandFailed(command, `no answer within ${timeoutSeconds} s`, output.stderr);
+  if (output.signal) throw commandFailed(command, `it was ended by ${output.signal}`, output.stderr);
+  if (!(command.accept ?? [0]).includes(result.exitCode)) {
+    throw commandFailed(command, reason(command, result.exitCode), output.stderr || output.stdout);
+  }
+  return result;
+}
+
+export type Running = {
+  pid: number;
+  /** The exit code, or the signal's name. Never rejects. */
+  ended: Promise<number | NodeJS.Signals>;
+  /** Sends the signal, waits up to the seconds given, then SIGKILL. Resolves when the program is gone. */
+  stop(signal: NodeJS.Signals, waitSeconds: number): Promise<void>;
+};
+
+type LongRunning = Pick<Command, "argv" | "environment" | "directory"> & {
+  /** Called with each whole line of stdout and stderr. */
+  onLine?: (line: string) => void;
+  /** Numeric user and group to run as, for root only. */
+  user?: { uid: number; gid: number };
+  /** Out of the terminal's process group: Ctrl-C reaches us alone, and we stop it in the right order. */
+  ownGroup?: boolean;
+};
+
+/**
+ * Starts a program that keeps running.
+ * @throws {Failure} when it cannot be started at all.
+ */
+export async function start(program: LongRunning): Promise<Running> {
+  const [file, ...rest] = program.argv as [string, ...string[]];
+  const child = spawn(file, rest, {
+    cwd: program.directory ?? process.cwd(),
+    env: mergedEnvironment(program.environment),
+    stdio: ["ignore", program.onLine ? "pipe" : "ignore", program.onLine ? "pipe" : "ignore"],
+    detached: program.ownGroup ?? false,
+    ...program.user,
+  });
+  const ended = whenEnded(child);
+  await once(child, "spawn").catch((error) => {
+    throw commandFailed(program, error.code === "ENOENT" ? missing(file) : error.message, "");
+  });
+  for (const stream of [child.stdout, child.stderr]) if (stream && program.onLine) eachLine(stream, program.onLine);
+  return {
+    pid: child.pid!,
+    ended,
+    async stop(signal, waitSeconds) {
+      sendSignal(child.pid, signal);
+      const kill = setTimeout(() => sendSignal(child.pid, "SIGKILL"), waitSeconds * 1000);
+      await ended;
+      clearTimeout(kill);
+    },
+  };
+}
+
+/**
+ * Runs `a | b | c` without a shell: bytes flow in bounded memory, and every exit code counts, not only the last one's.
+ * @returns the last program's stdout as text.
+ * @throws {Failure} for the first program in the line that did not exit 0.
+ */
+export async function pipe(commands: readonly Pick<Command, "argv" | "environment" | "directory">[]): Promise<string> {
+  const programs = commands.map(({ argv, environment, directory }) => {
+    const child = spawn(argv[0]!, argv.slice(1), {
+      cwd: directory ?? process.cwd(),
+      env: mergedEnvironment(environment),
+      stdio: ["pipe", "pipe", "pipe"],
+    });
+    ignoreBrokenPipe(child.stdin);
+    return { argv, child, ended: whenEnded(child), stderr: collect(child.stderr) };
+  });
+  send(programs[0]!.child.stdin, "");
+  const stdout = collect(programs.at(-1)!.child.stdout);
+  const flows = programs.slice(1).map(({ child }, index) => pipeline(programs[index]!.child.stdout, child.stdin));
+  // A program that dies breaks the pipe of its neighbour: the exit codes below name the one that began it.
+  await Promise.allSettled(flows);
+  for (const { argv, ended, stderr } of programs) {
+    const code = await ended;
+    if (code !== 0) throw commandFailed({ argv }, reason({ argv }, code), await stderr);
+  }
+  return stdout;
+}
+
+function send(stdin: Writable, text: string | Buffer): void {
+  ignoreBrokenPipe(stdin);
+  stdin.end(text);
+}
+
+/** A program may end without reading all of its input. Its exit code says whether that was a failure. */
+function ignoreBrokenPipe(stdin: Writable): void {
+  stdin.on("error", () => {});
+}
+
+/** Not child.kill(): Deno's does nothing when called a second time, so a SIGKILL after a SIGTERM would be lost. */
+function sendSignal(pid: number | undefined, signal: NodeJS.Signals): void {
+  try {
+    if (pid !== undefined) process.kill(pid, signal);
+  } catch {
+    // Already gone, which is what was wanted.
+  }
+}
+
+function mergedEnvironment(changes: Command["environment"]): Record<string, string> {
+  const merged = Object.entries({ ...process.env, ...changes }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(merged) as Record<string, string>;
+}
+
+function whenEnded(child: ChildProcess): Promise<number | NodeJS.Signals> {
+  return new Promise((resolve) => {
+    child.once("error", () => resolve(127));
+    child.once("close", (code, signal) => resolve(code ?? signal ?? 128));
+  });
+}
+
+/** All that came, also from a program that could not be started: its exit code tells the rest. */
+function collect(stream: Readable): Promise<string> {
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  return new Promise((resolve) => stream.once("close", () => resolve(Buffer.concat(chunks).toString())));
+}
+
+function eachLine(stream: Readable, onLine: (line: string) => void): void {
+  let rest = "";
+  stream.setEncoding("utf8").on("data", (text: string) => {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop()!;
+    lines.forEach(onLine);
+  });
+  stream.on("end", () => rest && onLine(rest));
+}
+
+function reason(command: Pick<Command, "argv">, code: number | NodeJS.Signals): string {
+  if (code === 127) return missing(command.argv[0]!);
+  return typeof code === "number" ? `it exited with ${code}` : `it was ended by ${code}`;
+}
+
+const missing = (program: string) => `"${program}" is not installed, or not on PATH`;
+
+function commandFailed(command: Pick<Command, "argv">, why: string, evidence: string): Failure {
+  const lastLines = evidence.trimEnd().split("\n").slice(-30).join("\n");
+  return new Failure(`Cannot run "${command.argv.join(" ")}"`, why, [], lastLines ? { details: lastLines } : {});
+}

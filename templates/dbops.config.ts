@@ -1,0 +1,31 @@
+// What the kit has to know about this project. The app may import it too: it has no imports of its own at run time.
+// Checked on every start of a verb: an unknown or wrong key is exit 2, all problems at once, each with its path.
+import type { Config } from "./scripts/lib/config.ts";
+
+export default {
+  // The Compose project, and the directory below /opt on a server.
+  name: "dbops-app",
+  database: "dbops_app",
+
+  app: {
+    // How `bun scripts/up.ts --engine embedded` starts the app; containers use the Dockerfile's CMD.
+    command: ["bun", "app/main.ts"],
+    port: 3000,
+  },
+
+  // What the database must offer before the app starts; see scripts/validator.ts.
+  schema: {
+    criticalTables: ["accounts", "sessions", "audit_log"],
+    extensions: [],
+  },
+
+  environments: {
+    local: {},
+    production: {
+      server: "deploy@app.example.com",
+      directory: "/opt/dbops-app",
+      domain: "app.example.com",
+      image: "ghcr.io/example/dbops-app",
+    },
+  },
+} satisfies Config;

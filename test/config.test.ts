@@ -1,0 +1,35 @@
+// scripts/lib/config.ts: the shipped dbops.config.ts is valid, and every problem is told at once with its path.
+import { expect, test } from "bun:test";
+import { loadConfig, parseConfig } from "../scripts/lib/config.ts";
+import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import shipped from "../templates/dbops.config.ts";
+
+test("the shipped file is valid", () => {
+  expect(parseConfig(shipped)).toEqual(shipped);
+});
+
+test("all problems at once, each with its path", () => {
+  const wrong = { ...shipped, name: "My App", databse: "x", app: { command: [], port: "3000" } };
+  expect(failureOf(() => parseConfig(wrong))).toBe(`Cannot use dbops.config.ts: 4 problems
+  | name: lower case letters, digits, - and _ only
+  | app.command: the program and its arguments
+  | app.port: Invalid input: expected number, received string
+  | the whole: Unrecognized key: "databse"
+  next: correct dbops.config.ts, then run this again`);
+});
+
+test("no file is exit 2 and says where it looked", async () => {
+  await expect(loadConfig("/")).rejects.toMatchObject({
+    message: "Cannot read dbops.config.ts: there is none in /",
+    exitCode: 2,
+  });
+});
+
+function failureOf(work: () => unknown): string {
+  try {
+    work();
+  } catch (error) {
+    return formatFailure(error as Failure);
+  }
+  return "it succeeded";
+}

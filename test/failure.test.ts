@@ -1,0 +1,57 @@
+// scripts/lib/failure.ts: the whole text and JSON of a failure, and the exit code of the process that ends with it.
+import { expect, test } from "bun:test";
+import { exitCodes, Failure, failureAsJson, formatFailure } from "../scripts/lib/failure.ts";
+import { run } from "../scripts/lib/run.ts";
+
+const failure = new Failure(
+  'Cannot restore "app"',
+  "3 connections are open",
+  ["docker compose stop web", "bun scripts/restore.ts"],
+  {
+    exitCode: exitCodes.refused,
+    details: "pid 12\npid 13\n",
+    read: "docs/runbook/restore.md",
+  },
+);
+
+test("formatFailure() says what, why, the evidence, and the next commands", () => {
+  expect(formatFailure(failure)).toBe(`Cannot restore "app": 3 connections are open
+  | pid 12
+  | pid 13
+  next: docker compose stop web
+  next: bun scripts/restore.ts
+  read: docs/runbook/restore.md`);
+});
+
+test("failureAsJson() is one document", () => {
+  expect(JSON.parse(failureAsJson(failure))).toEqual({
+    error: {
+      what: 'Cannot restore "app"',
+      why: "3 connections are open",
+      details: "pid 12\npid 13\n",
+      next: ["docker compose stop web", "bun scripts/restore.ts"],
+      read: "docs/runbook/restore.md",
+      exitCode: 5,
+    },
+  });
+});
+
+test.each([
+  { name: "a Failure", thrown: 'new Failure("Cannot x", "y", [], { exitCode: 3 })', code: 3, stderr: "Cannot x: y\n" },
+  {
+    name: "anything else",
+    thrown: 'new TypeError("z is not a function")',
+    code: 1,
+    stderr: "Unexpected error: z is not a function\n  next: the same command with DBOPS_VERBOSE=1 shows where\n",
+  },
+])("reportAndExit() ends the process for $name", async ({ thrown, code, stderr }) => {
+  const script = `import { Failure, reportAndExit } from "./scripts/lib/failure.ts"; reportAndExit(${thrown});`;
+  const result = await run({ argv: ["bun", "-e", script], accept: [code] });
+  expect(result).toMatchObject({ exitCode: code, stdout: "", stderr });
+});
+
+test("docs/exit-codes.md lists every exit code", async () => {
+  const page = await Bun.file("docs/exit-codes.md").text();
+  const listed = [...page.matchAll(/^\| (\d+) \|/gm)].map((row) => Number(row[1]));
+  expect(listed).toEqual(Object.values(exitCodes));
+});

@@ -1,0 +1,137 @@
+// scripts/lib/run.ts, and what it relies on of zx, bash and node's child processes. Only local programs, no server.
+import { describe, expect, test } from "bun:test";
+import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { pipe, run, start } from "../scripts/lib/run.ts";
+
+const failureOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "it succeeded",
+    (error: Failure) => formatFailure(error),
+  );
+
+describe("run()", () => {
+  test("hands arguments on unchanged, whatever a shell would make of them", async () => {
+    const nasty = ["a b", "$HOME", "it's", '"', "\\", "`id`", "*", "", "ü\n", "-n"];
+    const { stdout } = await run({ argv: ["printf", "%s|", ...nasty] });
+    expect(stdout).toBe(`${nasty.join("|")}|`);
+  });
+
+  test("sends stdin and closes it; without one, a program that reads stdin ends at once", async () => {
+    expect((await run({ argv: ["cat"], stdin: "pa$$ 'word\n" })).stdout).toBe("pa$$ 'word\n");
+    expect((await run({ argv: ["cat"], timeoutSeconds: 5 })).stdout).toBe("");
+  });
+
+  test("survives a program that does not read its stdin", async () => {
+    expect((await run({ argv: ["true"], stdin: "x".repeat(1_000_000) })).exitCode).toBe(0);
+  });
+
+  test("merges the environment, and removes a name that is undefined", async () => {
+    const { stdout } = await run({
+      argv: ["sh", "-c", 'echo "$ADDED ${HOME:-none}"'],
+      environment: { ADDED: "yes $x", HOME: undefined },
+    });
+    expect(stdout).toBe("yes $x none\n");
+  });
+
+  test("accepts the exit codes that are an answer", async () => {
+    expect((await run({ argv: ["sh", "-c", "exit 3"], accept: [0, 3] })).exitCode).toBe(3);
+  });
+
+  const failures = [
+    { name: "an exit code", argv: ["sh", "-c", "echo why >&2; exit 7"], message: "it exited with 7\n  | why" },
+    { name: "a signal", argv: ["sh", "-c", "kill -9 $$"], message: "it was ended by SIGKILL" },
+  ];
+  test.each(failures)("fails on $name", async ({ argv, message }) => {
+    expect(await failureOf(run({ argv }))).toBe(`Cannot run "${argv.join(" ")}": ${message}`);
+  });
+
+  test("names a program that is missing", async () => {
+    expect(await failureOf(run({ argv: ["nonesuch"] }))).toStartWith(
+      'Cannot run "nonesuch": "nonesuch" is not installed, or not on PATH',
+    );
+  });
+
+  test("ends a program that is too slow", async () => {
+    expect(await failureOf(run({ argv: ["sleep", "30"], timeoutSeconds: 0.2 }))).toBe(
+      'Cannot run "sleep 30": no answer within 0.2 s',
+    );
+  });
+
+  test("does not take a late exit 0 for success", async () => {
+    const argv = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"];
+    expect(await failureOf(run({ argv, timeoutSeconds: 0.2 }))).toEndWith("no answer within 0.2 s");
+  });
+
+  test("kills a program that ignores SIGTERM, also under Deno, whose second kill() does nothing", async () => {
+    const script = `
+      import { run } from "./scripts/lib/run.ts";
+      const argv = ["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"];
+      await run({ argv, timeoutSeconds: 0.2 }).catch((error) => console.log(error.why));`;
+    const runtimes = [
+      ["bun", "-e"],
+      ["deno", "eval"],
+    ];
+    const outputs = await Promise.all(
+      runtimes.map((runtime) => run({ argv: [...runtime, script], timeoutSeconds: 30 })),
+    );
+    expect(outputs.map(({ stdout }) => stdout)).toEqual(["no answer within 0.2 s\n", "no answer within 0.2 s\n"]);
+  }, 60_000);
+});
+
+describe("pipe()", () => {
+  const cat = { argv: ["cat"] };
+
+  test("carries bytes unchanged through every program", async () => {
+    const bytes = await pipe([{ argv: ["head", "-c", "3000000", "/dev/urandom"] }, cat, { argv: ["wc", "-c"] }]);
+    expect(bytes.trim()).toBe("3000000");
+  });
+
+  const failures = [
+    {
+      name: "the first",
+      line: [{ argv: ["sh", "-c", "echo half; echo why >&2; exit 5"] }, cat, cat],
+      says: "it exited with 5\n  | why",
+    },
+    {
+      name: "the middle",
+      line: [{ argv: ["echo", "x"] }, { argv: ["sh", "-c", "cat; exit 6"] }, cat],
+      says: "it exited with 6",
+    },
+    {
+      name: "the last",
+      line: [{ argv: ["echo", "x"] }, { argv: ["sh", "-c", "cat; exit 7"] }],
+      says: "it exited with 7",
+    },
+    { name: "a missing", line: [{ argv: ["nonesuch"] }, cat], says: '"nonesuch" is not installed, or not on PATH' },
+  ];
+  test.each(failures)("fails when $name program fails", async ({ line, says }) => {
+    expect(await failureOf(pipe(line))).toEndWith(says);
+  });
+});
+
+describe("start()", () => {
+  test("hands over whole lines, and stops with the signal that was asked for", async () => {
+    const lines: string[] = [];
+    const argv = ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo one; printf 'two\\n'; while :; do sleep 0.05; done"];
+    const program = await start({ argv, onLine: (line) => lines.push(line) });
+    while (lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    await program.stop("SIGTERM", 5);
+    expect(await program.ended).toBe(9);
+    expect(lines).toEqual(["one", "two", "bye"]);
+  });
+
+  test("kills what does not stop in time", async () => {
+    const ready = Promise.withResolvers<string>();
+    const argv = ["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"];
+    const program = await start({ argv, onLine: ready.resolve });
+    await ready.promise;
+    await program.stop("SIGTERM", 0.2);
+    expect(await program.ended).toBe("SIGKILL");
+  });
+
+  test("names a program that is missing", async () => {
+    expect(await failureOf(start({ argv: ["nonesuch"] }))).toBe(
+      'Cannot run "nonesuch": "nonesuch" is not installed, or not on PATH',
+    );
+  });
+});
