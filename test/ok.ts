@@ -10,7 +10,7 @@ export const quickSteps: readonly Step[] = [
   { name: "bundle the scaffolder", argv: ["bun", "--no-env-file", "create/build.ts"] },
   {
     name: "pure tests",
-    argv: ["bun", "--no-env-file", "test", "--path-ignore-patterns=**/live/**"],
+    argv: ["bun", "--no-env-file", "test", "--timeout=60000", "--path-ignore-patterns=**/live/**"],
     report: "pure",
   },
 ];

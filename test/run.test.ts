@@ -39,6 +39,11 @@ describe("run()", () => {
 
   const failures = [
     { name: "an exit code", argv: ["sh", "-c", "echo why >&2; exit 7"], message: "it exited with 7\n  | why" },
+    {
+      name: "127 of a program far away",
+      argv: ["sh", "-c", "echo no such file >&2; exit 127"],
+      message: "it exited with 127\n  | no such file",
+    },
     { name: "a signal", argv: ["sh", "-c", "kill -9 $$"], message: "it was ended by SIGKILL" },
   ];
   test.each(failures)("fails on $name", async ({ argv, message }) => {

@@ -11,10 +11,12 @@ const installedFor = join(root, "node_modules", ".installed-for");
 const lock = readFileSync(join(root, "package-lock.json"), "utf8");
 
 if (!existsSync(installedFor) || readFileSync(installedFor, "utf8") !== lock) {
-  console.error("==> npm ci: the tools of this repository, into node_modules");
-  const install = spawnSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: root, stdio: ["ignore", 2, 2] });
+  console.error("==> npm install: the tools of this repository, into node_modules");
+  // Not `npm ci`: it refuses a lock file without the other platforms' binaries, which not every registry has. --no-save
+  // keeps the lock file as it is.
+  const install = spawnSync("npm", ["install", "--no-save"], { cwd: root, stdio: ["ignore", 2, 2] });
   if (install.status !== 0) {
-    console.error("Cannot install the tools: npm ci failed, see above\n  next: npm ci");
+    console.error("Cannot install the tools: npm install failed, see above\n  next: npm install");
     process.exit(1);
   }
   writeFileSync(installedFor, lock);
@@ -30,7 +32,7 @@ const child = spawn(join(tools, "bun"), ["--no-env-file", join(root, file), ...r
 process.on("SIGINT", () => {});
 process.on("SIGTERM", () => child.kill("SIGTERM"));
 child.on("error", (error) => {
-  console.error(`Cannot run ${join(tools, "bun")}: ${error.message}\n  next: npm ci`);
+  console.error(`Cannot run ${join(tools, "bun")}: ${error.message}\n  next: npm install`);
   process.exit(1);
 });
 child.on("exit", (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 1)));

@@ -59,7 +59,7 @@ export async function run(command: Command): Promise<Result> {
   if (timedOut) throw commandFailed(command, `no answer within ${timeoutSeconds} s`, output.stderr);
   if (output.signal) throw commandFailed(command, `it was ended by ${output.signal}`, output.stderr);
   if (!(command.accept ?? [0]).includes(result.exitCode)) {
-    throw commandFailed(command, reason(command, result.exitCode), output.stderr || output.stdout);
+    throw commandFailed(command, reason(command, result.exitCode, output.stderr), output.stderr || output.stdout);
   }
   return result;
 }
@@ -73,8 +73,8 @@ export type Running = {
 };
 
 type LongRunning = Pick<Command, "argv" | "environment" | "directory"> & {
-  /** Called with each whole line of stdout and stderr. */
-  onLine?: (line: string) => void;
+  /** Called with each whole line, and which of the two it was written to. */
+  onLine?: (line: string, stream: "stdout" | "stderr") => void;
   /** Numeric user and group to run as, for root only. */
   user?: { uid: number; gid: number };
   /** Out of the terminal's process group: Ctrl-C reaches us alone, and we stop it in the right order. */
@@ -98,7 +98,9 @@ export async function start(program: LongRunning): Promise<Running> {
   await once(child, "spawn").catch((error) => {
     throw commandFailed(program, error.code === "ENOENT" ? missing(file) : error.message, "");
   });
-  for (const stream of [child.stdout, child.stderr]) if (stream && program.onLine) eachLine(stream, program.onLine);
+  const { onLine } = program;
+  if (onLine && child.stdout) eachLine(child.stdout, (line) => onLine(line, "stdout"));
+  if (onLine && child.stderr) eachLine(child.stderr, (line) => onLine(line, "stderr"));
   return {
     pid: child.pid!,
     ended,
@@ -133,7 +135,7 @@ export async function pipe(commands: readonly Pick<Command, "argv" | "environmen
   await Promise.allSettled(flows);
   for (const { argv, ended, stderr } of programs) {
     const code = await ended;
-    if (code !== 0) throw commandFailed({ argv }, reason({ argv }, code), await stderr);
+    if (code !== 0) throw commandFailed({ argv }, reason({ argv }, code, await stderr), await stderr);
   }
   return stdout;
 }
@@ -164,7 +166,7 @@ function mergedEnvironment(changes: Command["environment"]): Record<string, stri
 
 function whenEnded(child: ChildProcess): Promise<number | NodeJS.Signals> {
   return new Promise((resolve) => {
-    child.once("error", () => resolve(127));
+    child.once("error", () => resolve(notFound));
     child.once("close", (code, signal) => resolve(code ?? signal ?? 128));
   });
 }
@@ -186,8 +188,11 @@ function eachLine(stream: Readable, onLine: (line: string) => void): void {
   stream.on("end", () => rest && onLine(rest));
 }
 
-function reason(command: Pick<Command, "argv">, code: number | NodeJS.Signals): string {
-  if (code === 127) return missing(command.argv[0]!);
+/** The shell's exit code for a missing program; but `docker exec` and ssh hand on the one of a program far away. */
+const notFound = 127;
+
+function reason({ argv }: Pick<Command, "argv">, code: number | NodeJS.Signals, stderr: string): string {
+  if (code === notFound && (stderr === "" || stderr.includes(`exec: ${argv[0]}: not found`))) return missing(argv[0]!);
   return typeof code === "number" ? `it exited with ${code}` : `it was ended by ${code}`;
 }
 

@@ -1,0 +1,72 @@
+// The whole test suite, from nothing: quick checks, then the lab's real servers, then every live test against them.
+// Run it: npm test                       all of it; the lab is taken down again if this run brought it up
+//         npm test -- --keep             leave the lab running: the next run starts at once
+//         npm test -- compose validator  only the live tests whose file names contain one of these words
+import { parseArguments } from "../scripts/lib/args.ts";
+import { Failure } from "../scripts/lib/failure.ts";
+import { run } from "../scripts/lib/run.ts";
+import { runIfMain } from "../scripts/lib/verb.ts";
+import { type Engine, findEngine, startEngine, stopEngine } from "./lab/engine.ts";
+import { ensureImages } from "./lab/images.ts";
+import { quickSteps } from "./ok.ts";
+import { type Done, formatDone, runStep, runSteps, type Step } from "./steps.ts";
+
+const line = {
+  command: "npm test --",
+  purpose: "Runs everything: format, lint, types, pure tests, and the live tests against real servers.",
+  words: ["[word]", "[word]", "[word]"],
+  flags: { keep: { help: "leave the lab's engine running" } },
+} as const;
+
+async function main(argv: readonly string[]): Promise<void> {
+  const { _: words, keep } = parseArguments(argv, line);
+  const done: Done[] = words.length > 0 ? [] : await runSteps(quickSteps);
+  const wasRunning = (await findEngine()) !== undefined;
+  try {
+    const started = performance.now();
+    const engine = await startEngine();
+    await ensureImages(engine);
+    done.push({ name: "lab up", seconds: (performance.now() - started) / 1000, passed: 0, failed: 0 });
+    const before = await observeEngine(engine);
+    done.push(await runStep(liveTests(engine, words)));
+    await refuseLeftovers(engine, before);
+  } finally {
+    if (!wasRunning && !keep) await stopEngine();
+  }
+  console.log(formatDone(done));
+}
+
+function liveTests(engine: Engine, words: readonly string[]): Step {
+  const files = words.length > 0 ? words.map((word) => `live/${word}`) : ["test/live/"];
+  return {
+    name: "live tests",
+    argv: ["bun", "--no-env-file", "test", "--timeout=300000", ...files],
+    environment: engine.environment,
+    report: "live",
+  };
+}
+
+/** Every container, volume and network there is, as "kind name". */
+async function observeEngine({ environment }: Engine): Promise<Set<string>> {
+  const lists = {
+    container: ["ps", "--all", "--format", "{{.Names}}"],
+    volume: ["volume", "ls", "--format", "{{.Name}}"],
+    network: ["network", "ls", "--format", "{{.Name}}"],
+  };
+  const found = Object.entries(lists).map(async ([kind, words]) => {
+    const { stdout } = await run({ argv: ["docker", ...words], environment });
+    return stdout
+      .split("\n")
+      .filter(Boolean)
+      .map((name) => `${kind} ${name}`);
+  });
+  return new Set((await Promise.all(found)).flat());
+}
+
+/** Tests clean up after themselves: somebody's engine may be the one that answered. */
+async function refuseLeftovers(engine: Engine, before: ReadonlySet<string>): Promise<void> {
+  const left = [...(await observeEngine(engine))].filter((name) => !before.has(name));
+  if (left.length > 0) throw new Failure("The tests are not clean", `they left ${left.join(", ")}`, []);
+}
+
+await runIfMain(import.meta, main);
