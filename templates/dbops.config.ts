@@ -15,7 +15,11 @@ export default {
 
   // What the database must offer before the app starts; see scripts/validator.ts.
   schema: {
-    criticalTables: ["accounts", "sessions", "audit_log"],
+    criticalTables: [
+      { name: "accounts", privileges: ["select", "insert"] },
+      "sessions",
+      { name: "audit_log", privileges: ["insert"] },
+    ],
     extensions: [],
   },
 

@@ -1,0 +1,38 @@
+// What people see while a verb works: on stderr, so that stdout is the result alone.
+import { createInterface } from "node:readline/promises";
+import { exitCodes, Failure } from "./failure.ts";
+
+/** One line at the beginning of each phase. */
+export function phase(text: string): void {
+  console.error(`==> ${text}`);
+}
+
+/** A line of somebody else's output, marked with whose it is. */
+export function quote(source: string, line: string): void {
+  console.error(`${source.padEnd(8)} | ${line}`);
+}
+
+type Question = {
+  /** What will happen if the answer is yes, naming the target. */
+  text: string;
+  /** What the person has to type: the target's name. */
+  answer: string;
+  /** The flag that answers beforehand. */
+  flag: string;
+};
+
+/**
+ * Asks before something that cannot be taken back.
+ * @throws {Failure} exit 5: the answer was another, or there is no terminal to ask on.
+ */
+export async function confirm({ text, answer, flag }: Question): Promise<void> {
+  const refuse = (why: string) =>
+    new Failure("Nothing was changed", why, [`the same command with ${flag}`], {
+      exitCode: exitCodes.refused,
+      details: text,
+    });
+  if (!process.stdin.isTTY || process.env.CI) throw refuse(`this needs ${flag} where there is no terminal to ask on`);
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const typed = await terminal.question(`${text}\nType "${answer}" to go on: `).finally(() => terminal.close());
+  if (typed.trim() !== answer) throw refuse(`you typed "${typed.trim()}", not "${answer}"`);
+}

@@ -1,0 +1,70 @@
+// The validator as a command. Apart from scripts/validator.ts, so that an app can carry that one file alone.
+import { writeFile } from "node:fs/promises";
+import { type Check, expectedVersions, formatProblem, type Report, validate } from "../validator.ts";
+import { parseArguments } from "./args.ts";
+import { exitCodes, Failure, reportAndExit } from "./failure.ts";
+
+const commandLine = {
+  command: "bun scripts/validator.ts",
+  purpose: "Checks whether the database is what this release of the app needs. Reads only.",
+  flags: {
+    json: { help: "the whole report as one JSON document" },
+    bake: { value: "FILE", help: "only write the versions of migrations/ to this file, for an image; no database" },
+  },
+  notes: [
+    "The database: PGHOST, PGUSER, … or else DATABASE_URL; without them the one of .env, on 127.0.0.1.",
+    "What is needed: migrations/, and `schema` of dbops.config.ts.",
+    "Exit codes: 0 usable, 2 usage or configuration, 3 not usable.",
+  ].join("\n"),
+} as const;
+
+export async function runCommand(argv: readonly string[]): Promise<void> {
+  await main(argv).catch(reportAndExit);
+}
+
+async function main(argv: readonly string[]): Promise<void> {
+  const { json, bake } = parseArguments(argv, commandLine);
+  const versions = readVersions();
+  if (bake) {
+    await writeFile(bake, `${JSON.stringify(versions)}\n`);
+    console.error(`wrote ${versions.length} versions to ${bake}`);
+    return;
+  }
+  // Imported here: an image that only bakes has neither zod nor dotenv.
+  const [{ loadConfig }, { connectAsConfigured }] = await Promise.all([import("./config.ts"), import("./postgres.ts")]);
+  const { schema } = await loadConfig();
+  const sql = await connectAsConfigured(process.env, process.cwd());
+  const report = await validate(sql, { ...schema, versions }).finally(() => sql.end({ timeout: 0 }));
+  console.log(json ? JSON.stringify(report) : formatReport(report));
+  process.exitCode = report.ok ? exitCodes.done : exitCodes.saidNo;
+}
+
+function readVersions(): string[] {
+  try {
+    return expectedVersions();
+  } catch (error) {
+    const next = ["ls migrations", "cd to the project's root"];
+    throw new Failure("Cannot read migrations/", (error as Error).message, next, { exitCode: exitCodes.usage });
+  }
+}
+
+/** One line for each check that passed, and for each problem. */
+export function formatReport(report: Report): string {
+  const { server, migrations, tables, problems } = report;
+  const passed: Record<Check, string> = {
+    connection: `answered in ${report.responseTimeMs} ms`,
+    server: `PostgreSQL ${server?.version}`,
+    migrations: `${migrations.applied.length} applied, none pending`,
+    tables: `${tables.length} critical, all usable`,
+    extensions: "as expected",
+    indexes: "none invalid",
+  };
+  const checks = Object.keys(passed) as Check[];
+  return checks
+    .flatMap((check) => {
+      const found = problems.filter((problem) => problem.check === check);
+      if (found.length > 0) return found.map(formatProblem);
+      return report.connected ? [`ok    ${check}: ${passed[check]}`] : [];
+    })
+    .join("\n");
+}
