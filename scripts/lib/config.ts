@@ -5,14 +5,24 @@ import { pathToFileURL } from "node:url";
 import { z } from "zod";
 import { exitCodes, Failure } from "./failure.ts";
 
+const privileges = ["select", "insert", "update", "delete", "truncate", "references", "trigger"] as const;
+
 /** A Compose project name: lower case letters, digits, `-` and `_`, beginning with a letter or digit. */
 const projectName = z.string().regex(/^[a-z0-9][a-z0-9_-]*$/, "lower case letters, digits, - and _ only");
 
 /** An unquoted Postgres identifier of at most 63 bytes. */
 const identifier = z.string().regex(/^[a-z_][a-z0-9_]{0,62}$/, "lower case letters, digits and _ only, 63 at most");
 
-/** `table` or `schema.table`, as written in SQL without quotes. */
-const tableName = z.string().regex(/^[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)?$/, 'a table, or "schema.table"');
+/** "table" or "schema.table", exactly as the catalog has them: upper case stays upper case, nothing is quoted. */
+const tableName = z.string().regex(/^[^."\s]+(\.[^."\s]+)?$/, '"table" or "schema.table"');
+
+/** What scripts/validator.ts expects of the database; it says there what each is for. */
+const expectation = z.strictObject({
+  criticalTables: z.array(
+    z.union([tableName, z.strictObject({ name: tableName, privileges: z.array(z.enum(privileges)) })]),
+  ),
+  extensions: z.array(z.union([z.string(), z.strictObject({ name: z.string(), minimumVersion: z.string() })])),
+});
 
 const configSchema = z.strictObject({
   name: projectName,
@@ -21,10 +31,7 @@ const configSchema = z.strictObject({
     command: z.array(z.string()).min(1, "the program and its arguments"),
     port: z.int().min(1).max(65535),
   }),
-  schema: z.strictObject({
-    criticalTables: z.array(tableName),
-    extensions: z.array(z.string()),
-  }),
+  schema: expectation,
   environments: z.strictObject({
     local: z.strictObject({}),
     production: z

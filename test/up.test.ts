@@ -1,0 +1,235 @@
+// What `up` decides and says, without starting anything.
+import { describe, expect, test } from "bun:test";
+import { appEnvironment } from "../scripts/lib/app.ts";
+import type { Config } from "../scripts/lib/config.ts";
+import { migrationFailure } from "../scripts/lib/dbmate.ts";
+import { failedServices, requireDocker, type Service } from "../scripts/lib/docker.ts";
+import { formatFailure } from "../scripts/lib/failure.ts";
+import { packageMissing } from "../scripts/lib/packages.ts";
+import { type Project, withOverrides } from "../scripts/lib/stack.ts";
+import { isNews } from "../scripts/lib/stack-docker.ts";
+import { chooseEngine, type Found, formatStack, planDown, planUp } from "../scripts/up.ts";
+
+const config: Config = {
+  name: "shop",
+  database: "shop",
+  app: { command: ["bun", "app/main.ts"], port: 3000 },
+  schema: { criticalTables: [], extensions: [] },
+  environments: { local: {} },
+};
+const project: Project = {
+  directory: "/home/ann/shop",
+  config,
+  httpPort: 8080,
+  database: { host: "127.0.0.1", port: 5432, user: "shop", password: "secret", database: "shop" },
+  environment: {},
+};
+
+const messageOf = (throwing: () => unknown): string => {
+  try {
+    throwing();
+  } catch (error) {
+    return formatFailure(error as Parameters<typeof formatFailure>[0]);
+  }
+  throw new Error("it threw nothing");
+};
+
+describe("chooseEngine()", () => {
+  const rows = [
+    { name: "takes Docker if it answers", wanted: undefined, why: undefined, chosen: ["docker", "an engine answers"] },
+    {
+      name: "says why not",
+      wanted: undefined,
+      why: "docker is not installed",
+      chosen: ["embedded", "docker is not installed"],
+    },
+    { name: "does as asked", wanted: "embedded", why: undefined, chosen: ["embedded", "as asked"] },
+  ] as const;
+  test.each(rows)("$name", ({ wanted, why, chosen: [engine, because] }) => {
+    expect(chooseEngine(wanted, why)).toEqual({ engine, because });
+  });
+
+  test("--engine docker without Docker is refused with both ways out", () => {
+    expect(messageOf(() => requireDocker("docker is not installed"))).toBe(
+      [
+        "Cannot use Docker: docker is not installed",
+        "  next: start Docker, then run this again",
+        "  next: bun scripts/up.ts --engine embedded",
+      ].join("\n"),
+    );
+  });
+});
+
+test("planUp() names the engine with its reason, and every part with its address", () => {
+  expect(planUp({ engine: "embedded", because: "docker is not installed" }, project)).toEqual([
+    "up shop: engine embedded, docker is not installed",
+    "postgres: database shop on 127.0.0.1:5432, its data is kept",
+    "dbmate: what is pending in migrations/",
+    "app: bun app/main.ts, http://localhost:8080",
+  ]);
+  expect(planUp({ engine: "docker", because: "as asked" }, project).slice(3)).toEqual([
+    "app: built from app/Dockerfile",
+    "nginx: http://localhost:8080",
+  ]);
+});
+
+describe("planDown()", () => {
+  const nothing: Found = { containers: [], volumes: [], running: false, folders: [] };
+  const everything: Found = {
+    containers: ["app", "nginx"],
+    volumes: ["shop_postgres"],
+    running: true,
+    folders: ["/data"],
+  };
+  const rows = [
+    { name: "finds nothing to do", found: nothing, deleteData: true, steps: ["nothing to do"] },
+    {
+      name: "keeps the data unless told otherwise",
+      found: everything,
+      deleteData: false,
+      steps: ["stop app and postgres", "remove containers: app, nginx"],
+    },
+    {
+      name: "names all data that it deletes",
+      found: everything,
+      deleteData: true,
+      steps: ["stop app and postgres", "remove containers: app, nginx", "delete volume shop_postgres", "delete /data"],
+    },
+    {
+      name: "deletes the data of a stack that is down",
+      found: { ...nothing, folders: ["/data"] },
+      deleteData: true,
+      steps: ["delete /data"],
+    },
+  ];
+  test.each(rows)("$name", ({ found, deleteData, steps }) => {
+    expect(planDown(found, deleteData)).toEqual(steps);
+  });
+});
+
+test("formatStack() prints the URL, the health and three commands", () => {
+  const text = formatStack(
+    { engine: "embedded", url: "http://localhost:8080", seconds: 1.2, health: { status: "healthy" } },
+    project,
+  );
+  expect(text).toBe(
+    [
+      "shop is up at http://localhost:8080 (embedded, 1.2 s)",
+      '  health: {"status":"healthy"}',
+      "  next: curl http://localhost:8080/health/database",
+      "  next: bun scripts/validator.ts   # the database against migrations/",
+      "  next: bun scripts/up.ts --down   # the data stays; Ctrl-C does the same",
+    ].join("\n"),
+  );
+});
+
+describe("withOverrides()", () => {
+  const rows = [
+    { name: "has the default ports", file: {}, shell: {}, values: { HTTP_PORT: "8080", POSTGRES_PORT: "5432" } },
+    {
+      name: "lets the shell win",
+      file: { HTTP_PORT: "81" },
+      shell: { HTTP_PORT: "82" },
+      values: { HTTP_PORT: "82", POSTGRES_PORT: "5432" },
+    },
+    {
+      name: "takes nothing else from the shell",
+      file: { A: "1" },
+      shell: { B: "2" },
+      values: { A: "1", HTTP_PORT: "8080", POSTGRES_PORT: "5432" },
+    },
+  ];
+  test.each(rows)("$name", ({ file, shell, values }) => {
+    expect(withOverrides(file, shell)).toEqual(values);
+  });
+});
+
+test("appEnvironment() is .env with what Compose sets, the password encoded only in the URL", () => {
+  const nasty = {
+    ...project,
+    database: { ...project.database, password: "a:/?#@% b" },
+    environment: { STRIPE_KEY: "k", PORT: "1" },
+  };
+  expect(appEnvironment(nasty)).toEqual({
+    STRIPE_KEY: "k",
+    PORT: "8080",
+    HOST: "127.0.0.1",
+    PGHOST: "127.0.0.1",
+    PGPORT: "5432",
+    PGUSER: "shop",
+    PGPASSWORD: "a:/?#@% b",
+    PGDATABASE: "shop",
+    DATABASE_URL: "postgres://shop:a%3A%2F%3F%23%40%25%20b@127.0.0.1:5432/shop?sslmode=disable",
+  });
+});
+
+test("migrationFailure() names the file and the SQL error, and leaves out what dbmate claims", () => {
+  const lines = [
+    "Applying: 1_first.sql",
+    "Applied: 1_first.sql in 2ms",
+    "Applying: 2_second.sql",
+    "Applied: 2_second.sql in 1ms",
+    'Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)',
+  ];
+  expect(formatFailure(migrationFailure(lines, 2))).toBe(
+    [
+      'Cannot apply migrations/2_second.sql: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)',
+      "  | Applying: 2_second.sql",
+      '  | Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)',
+      "  next: correct migrations/2_second.sql",
+      "  next: bun scripts/up.ts",
+    ].join("\n"),
+  );
+  expect(migrationFailure([], "SIGKILL").message).toBe("Cannot migrate: dbmate ended with SIGKILL");
+});
+
+test("failedServices() blames what ended badly or is unhealthy, not what waits for it", () => {
+  const service = (Service: string, State: string, ExitCode = 0, Health = ""): Service => ({
+    Service,
+    State,
+    ExitCode,
+    Health,
+  });
+  const all = [
+    service("postgres", "running", 0, "healthy"),
+    service("migrations", "exited", 2),
+    service("app", "created"),
+    service("nginx", "created"),
+  ];
+  expect(failedServices(all)).toEqual(["migrations"]);
+  expect(failedServices([service("migrations", "exited"), service("app", "running", 0, "unhealthy")])).toEqual(["app"]);
+});
+
+describe("isNews()", () => {
+  const rows: [string, boolean][] = [
+    ["#9 [build 4/7] RUN bun install --production", true],
+    ["#9 0.689 1 package installed [505.00ms]", false],
+    [" Container shop-app-1  Healthy", true],
+    [" Container shop-app-1  Waiting", false],
+    ["Applied: 2_second.sql in 1ms", false],
+    ["Error: pq: syntax error", true],
+  ];
+  test.each(rows)("%s: %p", (line, shown) => {
+    expect(isNews(line)).toBe(shown);
+  });
+});
+
+describe("packageMissing()", () => {
+  const rows = [
+    { runtime: "Bun", message: "Cannot find package 'zod' from '/shop/scripts/lib/config.ts'", name: "zod" },
+    {
+      runtime: "Deno",
+      message: 'Could not find "@clack/prompts" in a node_modules folder. Deno expects',
+      name: "@clack/prompts",
+    },
+  ];
+  test.each(rows)("explains what $runtime says about $name", ({ message, name }) => {
+    const text = messageOf(() => packageMissing(new Error(message)));
+    expect(text).toStartWith(`Cannot run this verb: npm package "${name}" is not installed here\n  next: `);
+  });
+
+  test("passes on every other error", () => {
+    const error = new Error("Cannot find module './lib/gone.ts'");
+    expect(() => packageMissing(error)).toThrow(error);
+  });
+});
