@@ -1,0 +1,135 @@
+// The runbook, followed to the letter: the fault is made, then every block of its page is run by a plain shell with
+// docker compose, in a project whose scripts have been deleted.
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { type Result, run } from "../../scripts/lib/run.ts";
+import { startEngine } from "../lab/engine.ts";
+import { brokenMigration } from "../lab/observe.ts";
+import { repository } from "../lab/postgres.ts";
+import { buildAppImage, createProject, type Project } from "../lab/project.ts";
+
+setDefaultTimeout(120_000);
+
+const up = ["up", "--detach", "--wait"];
+let project: Project;
+let environment: Record<string, string>;
+
+beforeAll(async () => {
+  project = await createProject();
+  await project.setEnvironment({ APP_IMAGE: await buildAppImage(project) });
+  await rm(join(project.directory, "scripts"), { recursive: true });
+  await project.compose(up);
+  const { environment: engine } = await startEngine();
+  environment = { ...engine, COMPOSE_PROJECT_NAME: project.name, HTTP_PORT: new URL(project.url).port };
+});
+afterAll(() => project?.remove());
+
+test("every page is in the index, and every page has a test here", async () => {
+  const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
+  const index = await readFile(join(repository, "docs/runbook/README.md"), "utf8");
+  expect([...index.matchAll(/\((\S+\.md)\)/g)].map(([, page]) => page!).sort()).toEqual(pages);
+  const here = await readFile(import.meta.path, "utf8");
+  expect(pages.filter((page) => !here.includes(`"${page.replace(/\.md$/, "")}"`))).toEqual([]);
+});
+
+test("README: the first look", async () => {
+  const output = await follow("README");
+  expect(output).toContain("postgres");
+});
+
+test("migration-failed", async () => {
+  const page = "migration-failed";
+  await project.write(brokenMigration.path, brokenMigration.text);
+  await project.compose(up, { accept: [1] });
+  const diagnosis = await follow(page, "Diagnosis");
+  expect(diagnosis).toContain(`Applying: ${brokenMigration.path.split("/").at(-1)}`);
+  expect(diagnosis).toContain("Pending: 1");
+  await rm(join(project.directory, brokenMigration.path));
+  await follow(page, "Mitigation");
+  expect(await follow(page, "Verify")).toContain("Pending: 0");
+});
+
+test("app-does-not-start", async () => {
+  const page = "app-does-not-start";
+  await sql("alter table sessions rename to sessions_gone");
+  await project.compose(["restart", "app"]);
+  await project.compose(["up", "--detach", "--wait", "--wait-timeout", "10", "app"], { accept: [1] });
+  expect(await follow(page, "Diagnosis")).toContain("fail  tables: Table sessions is missing");
+  await sql("alter table sessions_gone rename to sessions");
+  await follow(page, "Mitigation");
+  expect(await follow(page, "Verify")).toContain('"status":"ready"');
+});
+
+test("database-unhealthy", async () => {
+  const page = "database-unhealthy";
+  await project.compose(["kill", "--signal", "SIGKILL", "postgres"]);
+  // Blocks that ask Postgres itself cannot work while it is down: here they may fail, after Mitigation they may not.
+  expect(await follow(page, "Diagnosis", { mayFail: true })).toContain("Exited (137)");
+  await follow(page, "Mitigation");
+  await follow(page, "Diagnosis");
+  expect(await follow(page, "Verify")).toContain('"status":"healthy"');
+});
+
+test("wrong-password", async () => {
+  const page = "wrong-password";
+  await project.setEnvironment({ POSTGRES_PASSWORD: `new $1 "#\\ word` });
+  await project.compose(up, { accept: [1] });
+  expect(await follow(page, "Diagnosis")).toContain("password authentication failed for user");
+  await follow(page, "Mitigation");
+  await follow(page, "Verify");
+});
+
+test("port-is-taken", async () => {
+  expect(await follow("port-is-taken", "Diagnosis")).toContain(project.name);
+  await follow("port-is-taken", "Mitigation");
+  await follow("port-is-taken", "Verify");
+});
+
+describe("on a server", () => {
+  test("no-certificate", async () => {
+    const server = await createProject({ overlay: "production" });
+    try {
+      await mkdir(join(server.directory, "certificates"));
+      await server.compose([...up, "--no-deps", "nginx"]);
+      const answer = await fetch(server.url, { redirect: "manual" });
+      expect([answer.status, await answer.text()]).toEqual([
+        503,
+        expect.stringContaining("There is no certificate yet"),
+      ]);
+      await follow("no-certificate", "Diagnosis", { in: server });
+    } finally {
+      await server.remove();
+    }
+  });
+});
+
+/** Runs a section's blocks in a shell, each to its end. @returns what they printed. */
+async function follow(
+  page: string,
+  section?: string,
+  options: { mayFail?: boolean; in?: Project } = {},
+): Promise<string> {
+  const text = await readFile(join(repository, "docs/runbook", `${page}.md`), "utf8");
+  const part = section ? text.split(/^## /m).find((piece) => piece.startsWith(`${section}\n`)) : text;
+  const blocks = [...(part ?? "").matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block!);
+  expect(blocks.length, `blocks in ${page}.md, ${section ?? "whole page"}`).toBeGreaterThan(0);
+  const where = options.in ?? project;
+  let printed = "";
+  for (const block of blocks) {
+    const { stdout, stderr }: Result = await run({
+      argv: ["bash", "-euo", "pipefail", "-c", block],
+      directory: where.directory,
+      environment: { ...environment, COMPOSE_PROJECT_NAME: where.name },
+      accept: options.mayFail ? [0, 1] : [0],
+      timeoutSeconds: 120,
+    });
+    printed += stdout + stderr;
+  }
+  return printed;
+}
+
+async function sql(statement: string): Promise<void> {
+  const client = 'psql -v ON_ERROR_STOP=1 -U "$POSTGRES_USER" -d "$POSTGRES_DB"';
+  await project.compose(["exec", "-T", "postgres", "sh", "-c", client], { stdin: statement });
+}
