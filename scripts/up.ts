@@ -125,14 +125,14 @@ export function chooseEngine(wanted: Engine | undefined, whyNoDocker: string | u
     : { engine: "docker", because: "an engine answers" };
 }
 
-export function planUp({ engine, because }: Choice, { config, database, httpPort }: Project): string[] {
+export function planUp({ engine, because }: Choice, { config, database, httpPort, environment }: Project): string[] {
   const app = `app: ${config.app.command.join(" ")}`;
   return [
     `up ${config.name}: engine ${engine}, ${because}`,
     `postgres: database ${database.database} on 127.0.0.1:${database.port}, its data is kept`,
     "dbmate: what is pending in migrations/",
     ...(engine === "docker"
-      ? ["app: built from app/Dockerfile", `nginx: http://localhost:${httpPort}`]
+      ? [`app: ${environment.APP_IMAGE || "built from its Dockerfile"}`, `nginx: http://localhost:${httpPort}`]
       : [`${app}, http://localhost:${httpPort}`]),
   ];
 }

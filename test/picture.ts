@@ -83,6 +83,7 @@ function draw(lines: readonly string[]): string {
   });
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${columns * 8} ${height}" font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13">`,
+    "<title>What the first commands print</title>",
     `<rect width="100%" height="100%" rx="8" fill="#0d1117"/>`,
     ...rows,
     "</svg>\n",

@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { appEnvironment } from "../scripts/lib/app.ts";
 import type { Config } from "../scripts/lib/config.ts";
 import { migrationFailure } from "../scripts/lib/dbmate.ts";
-import { failedServices, requireDocker, type Service } from "../scripts/lib/docker.ts";
+import { composeUp, failedServices, requireDocker, type Service } from "../scripts/lib/docker.ts";
 import { formatFailure } from "../scripts/lib/failure.ts";
 import { packageMissing } from "../scripts/lib/packages.ts";
 import { type Project, withOverrides } from "../scripts/lib/stack.ts";
@@ -68,7 +68,7 @@ test("planUp() names the engine with its reason, and every part with its address
     "app: bun app/main.ts, http://localhost:8080",
   ]);
   expect(planUp({ engine: "docker", because: "as asked" }, project).slice(3)).toEqual([
-    "app: built from app/Dockerfile",
+    "app: built from its Dockerfile",
     "nginx: http://localhost:8080",
   ]);
 });
@@ -232,4 +232,13 @@ describe("packageMissing()", () => {
     const error = new Error("Cannot find module './lib/gone.ts'");
     expect(() => packageMissing(error)).toThrow(error);
   });
+});
+
+test.each([
+  { appImage: undefined, build: true },
+  { appImage: "", build: true },
+  { appImage: "registry.example/app:1", build: false },
+])("composeUp() builds only what no image is named for: $appImage", ({ appImage, build }) => {
+  const words = ["up", ...(build ? ["--build"] : []), "--detach", "--remove-orphans", "--wait", "--wait-timeout", "60"];
+  expect([...composeUp(60, appImage)]).toEqual(words);
 });

@@ -14,7 +14,10 @@ if (!existsSync(installedFor) || readFileSync(installedFor, "utf8") !== lock) {
   console.error("==> npm install: the tools of this repository, into node_modules");
   // Not `npm ci`: it refuses a lock file without the other platforms' binaries, which not every registry has. --no-save
   // keeps the lock file as it is.
-  const install = spawnSync("npm", ["install", "--no-save", "--loglevel=notice"], { cwd: root, stdio: ["ignore", 2, 2] });
+  const install = spawnSync("npm", ["install", "--no-save", "--loglevel=notice"], {
+    cwd: root,
+    stdio: ["ignore", 2, 2],
+  });
   if (install.status !== 0) {
     console.error("Cannot install the tools: npm install failed, see above\n  next: npm install");
     process.exit(1);

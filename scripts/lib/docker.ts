@@ -37,8 +37,13 @@ export function compose(project: string, words: readonly string[], options: Part
   return { argv: ["docker", "compose", ...words], directory: project, ...options };
 }
 
-export const composeUp = (waitSeconds: number) =>
-  ["up", "--build", "--detach", "--remove-orphans", "--wait", "--wait-timeout", `${waitSeconds}`] as const;
+/** @param appImage what .env names instead of a build: to build would give our image the name of a pulled one. */
+export const composeUp = (waitSeconds: number, appImage: string | undefined) =>
+  [
+    "up",
+    ...(appImage ? [] : ["--build"]),
+    ...["--detach", "--remove-orphans", "--wait", "--wait-timeout", `${waitSeconds}`],
+  ] as const;
 
 export const composeDown = (volumes: boolean) =>
   ["down", "--remove-orphans", ...(volumes ? ["--volumes"] : [])] as const;

@@ -1,5 +1,4 @@
 // The stack in containers: `docker compose up`, with what went wrong told in one place.
-
 import { migrationFailure } from "./dbmate.ts";
 import { compose, composeDown, composeUp, failedServices, lastLines, services, volumes } from "./docker.ts";
 import { exitCodes, Failure } from "./failure.ts";
@@ -21,7 +20,8 @@ export async function upDocker(project: Project, interrupted: AbortSignal): Prom
   try {
     if (wasRunning) await migrateFirst(project, interrupted);
     phase("docker compose up");
-    const { code, lines } = await runCompose(project, composeUp(healthySeconds), interrupted);
+    const words = composeUp(healthySeconds, project.environment.APP_IMAGE);
+    const { code, lines } = await runCompose(project, words, interrupted);
     if (code !== 0) throw await explain(project, lines);
     const url = `http://localhost:${project.httpPort}`;
     const token = project.environment.HEALTH_TOKEN;
