@@ -8,6 +8,8 @@ import { run } from "../scripts/lib/run.ts";
 import { runIfMain } from "../scripts/lib/verb.ts";
 import { type Engine, findEngine, startEngine, stopEngine } from "./lab/engine.ts";
 import { ensureImages } from "./lab/images.ts";
+import { listSlots } from "./lab/server/record.ts";
+import { releaseAllSlots } from "./lab/server/slot.ts";
 import { quickSteps } from "./ok.ts";
 import { type Done, formatDone, runStep, runSteps, type Step } from "./steps.ts";
 
@@ -31,7 +33,10 @@ async function main(argv: readonly string[]): Promise<void> {
     done.push(await runStep(liveTests(engine, words)));
     await refuseLeftovers(engine, before);
   } finally {
-    if (!wasRunning && !keep) await stopEngine();
+    if (!wasRunning && !keep) {
+      await releaseAllSlots();
+      await stopEngine();
+    }
   }
   console.log(formatDone(done));
 }
@@ -46,7 +51,7 @@ function liveTests(engine: Engine, words: readonly string[]): Step {
   };
 }
 
-/** Every container, volume and network there is, as "kind name". */
+/** Every container, volume, network and lab host there is, as "kind name". */
 async function observeEngine({ environment }: Engine): Promise<Set<string>> {
   const lists = {
     container: ["ps", "--all", "--format", "{{.Names}}"],
@@ -60,7 +65,8 @@ async function observeEngine({ environment }: Engine): Promise<Set<string>> {
       .filter(Boolean)
       .map((name) => `${kind} ${name}`);
   });
-  return new Set((await Promise.all(found)).flat());
+  const hosts = listSlots().map(({ purpose, address }) => `${purpose} ${address}`);
+  return new Set([...(await Promise.all(found)).flat(), ...hosts]);
 }
 
 /** Tests clean up after themselves: somebody's engine may be the one that answered. */

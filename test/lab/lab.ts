@@ -1,5 +1,5 @@
 // Brings up what the live tests need, says how it stands, takes it down again.
-// bun test/lab/lab.ts up [--json] | down [--cache] | status [--json] | env
+// bun test/lab/lab.ts up [--all] [--json] | down [--cache] | status [--json] | env
 import { existsSync, rmSync } from "node:fs";
 import { parseArguments } from "../../scripts/lib/args.ts";
 import { exitCodes, Failure } from "../../scripts/lib/failure.ts";
@@ -7,13 +7,19 @@ import { runIfMain } from "../../scripts/lib/verb.ts";
 import { cacheFolder, say, step } from "./cache.ts";
 import { type Engine, findEngine, startEngine, stopEngine } from "./engine.ts";
 import { ensureImages, observeImages } from "./images.ts";
+import { startRegistry } from "./registry.ts";
+import { startS3 } from "./s3.ts";
+import { listSlots } from "./server/record.ts";
+import { releaseAllSlots } from "./server/slot.ts";
+import { startServer } from "./server.ts";
 
 const line = {
   command: "bun test/lab/lab.ts",
   purpose:
-    "Brings up a Docker Engine and the images that the live tests use; status says how they stand, env prints what a shell needs.",
+    "Brings up a Docker Engine, the images and the servers that the live tests use; status says how they stand, env prints what a shell needs.",
   words: ["up|down|status|env"],
   flags: {
+    all: { help: "with up: also a server, a registry and an S3 server, which stay until down" },
     json: { help: "print one JSON document on stdout" },
     cache: { help: "with down: also delete what was downloaded and built" },
   },
@@ -21,9 +27,9 @@ const line = {
 } as const;
 
 async function main(argv: readonly string[]): Promise<void> {
-  const { _: words, json, cache } = parseArguments(argv, line);
+  const { _: words, all, json, cache } = parseArguments(argv, line);
   const verbs: Record<string, () => Promise<void>> = {
-    up: () => up(json),
+    up: () => up(all, json),
     down: () => down(cache),
     status: () => status(json),
     env: printEnvironment,
@@ -42,16 +48,31 @@ async function main(argv: readonly string[]): Promise<void> {
   await verb();
 }
 
-async function up(json: boolean): Promise<void> {
+async function up(all: boolean, json: boolean): Promise<void> {
   const started = performance.now();
   const engine = await startEngine();
   const images = await ensureImages(engine);
+  if (all) await startHosts();
   const seconds = Number(((performance.now() - started) / 1000).toFixed(1));
   say(`ready in ${seconds} s: ${engine.version} (${engine.origin}), ${Object.keys(images).length} images`);
-  if (json) console.log(JSON.stringify({ ...engine, images, seconds }));
+  if (json) console.log(JSON.stringify({ ...engine, images, hosts: listSlots(), seconds }));
+}
+
+/** They belong to the lab and not to this process, which is about to end. One of each is enough. */
+async function startHosts(): Promise<void> {
+  const hosts = {
+    server: () => startServer({ kind: "docker", withImages: true, owner: "lab" }),
+    registry: () => startRegistry({ owner: "lab" }),
+    s3: () => startS3({ owner: "lab" }),
+  };
+  for (const [purpose, start] of Object.entries(hosts)) {
+    const isUp = listSlots().some((host) => host.owner === "lab" && host.purpose === purpose);
+    if (!isUp) await step<unknown>(`${purpose} up`, start);
+  }
 }
 
 async function down(cache: boolean): Promise<void> {
+  await step("servers, registries and S3 servers removed", releaseAllSlots);
   await step("engine, containers, bridges and firewall rules removed", stopEngine);
   if (cache) rmSync(cacheFolder(), { recursive: true, force: true });
 }
@@ -60,11 +81,15 @@ async function status(json: boolean): Promise<void> {
   const engine = await findEngine();
   const images = engine ? await observeImages(engine) : {};
   if (json) {
-    console.log(JSON.stringify({ engine: engine ?? null, images, cache: cacheFolder() }));
+    console.log(JSON.stringify({ engine: engine ?? null, images, hosts: listSlots(), cache: cacheFolder() }));
     return;
   }
   console.log(engine ? `${engine.version} (${engine.origin})` : "no engine runs");
   for (const [name, origin] of Object.entries(images)) console.log(`  ${name.padEnd(34)} ${origin}`);
+  for (const { purpose, address, description } of listSlots()) {
+    console.log(`${purpose} ${address}`);
+    for (const [name, value] of Object.entries(description)) console.log(`  ${name.padEnd(12)} ${value}`);
+  }
   console.log(existsSync(cacheFolder()) ? `cache: ${cacheFolder()}` : "no cache");
 }
 
