@@ -2,19 +2,22 @@
 // completed by the next one, which replaces the other name if it was left behind.
 import { chmodSync, mkdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { Failure } from "../scripts/lib/failure.ts";
+import { exitCodes, Failure } from "../scripts/lib/failure.ts";
 import type { Plan } from "./plan.ts";
 
 type Write = { path: string; text: string; mode: number };
 
-/** @throws {Failure} exit 1, naming the file, for instance on a full disk. What was written so far stays. */
+/**
+ * @throws {Failure} exit 1, naming the file, for instance on a full disk: what was written so far stays.
+ * Exit 2 when not even the folder can be made.
+ */
 export function applyPlan(directory: string, plan: Plan): void {
   const writes = plan.files.flatMap(({ write }) => write ?? []);
   if (writes.length === 0) return;
-  mkdirSync(directory, { recursive: true });
+  makeTarget(directory);
   for (const write of plan.opening ? [plan.opening, ...writes] : writes) {
     try {
-      makeFolders(directory, dirname(write.path));
+      makeFolder(dirname(join(directory, write.path)), 0o755);
       writeWhole(directory, write);
     } catch (error) {
       throw new Failure(
@@ -27,12 +30,29 @@ export function applyPlan(directory: string, plan: Plan): void {
   }
 }
 
-/** Modes are set whatever the umask says: containers with another user read these through bind mounts. */
-function makeFolders(directory: string, path: string): void {
-  if (path === "." || statSync(join(directory, path), { throwIfNoEntry: false })) return;
-  makeFolders(directory, dirname(path));
-  mkdirSync(join(directory, path));
-  chmodSync(join(directory, path), 0o755);
+/** Some places take no folder although they say that they can be written to: nobody knows before trying. */
+function makeTarget(directory: string): void {
+  try {
+    makeFolder(directory);
+  } catch (error) {
+    const why = `"${directory}" cannot be made: ${(error as Error).message}`;
+    throw new Failure("Cannot create the project, nothing was written", why, ["create-dbops --help"], {
+      exitCode: exitCodes.usage,
+      cause: error,
+    });
+  }
+}
+
+/**
+ * One level at a time: Node's own recursion never ends in a place such as /proc, where the parent exists and nothing
+ * can be made in it.
+ * @param mode set whatever the umask says: containers with another user read these through bind mounts.
+ */
+function makeFolder(folder: string, mode?: number): void {
+  if (statSync(folder, { throwIfNoEntry: false })) return;
+  makeFolder(dirname(folder), mode);
+  mkdirSync(folder);
+  if (mode !== undefined) chmodSync(folder, mode);
 }
 
 function writeWhole(directory: string, { path, text, mode }: Write): void {

@@ -19,14 +19,15 @@ export async function finish(outcome: Outcome): Promise<void> {
 }
 
 /** @returns what went wrong: it is reported together with the project, which is written already. */
-async function initAndInstall({ flags, observed, plan }: Outcome): Promise<Failure | undefined> {
+async function initAndInstall({ flags, observed, answers, plan }: Outcome): Promise<Failure | undefined> {
   const { directory, entries } = observed;
   const isChanged = plan.files.some(({ path, write }) => path === "package.json" && write);
   const isInstalled = entries.includes("node_modules") || entries.includes(".pnp.cjs");
   try {
     if (!flags["no-git"] && isOnPath("git") && !isInRepository(directory)) await gitInit(directory);
-    if (!flags["no-install"] && (isChanged || !isInstalled))
-      await install(installCommand(manager(observed)), directory);
+    if (!flags["no-install"] && (isChanged || !isInstalled)) {
+      await install(installCommand(managerOf(observed, answers)), directory);
+    }
   } catch (error) {
     if (error instanceof Failure) return error;
     throw error;
@@ -34,25 +35,24 @@ async function initAndInstall({ flags, observed, plan }: Outcome): Promise<Failu
 }
 
 async function bringUp({ answers, observed }: Outcome): Promise<void> {
-  const prefix = isOnPath(answers.runtime) ? "" : `${runtimeFromPackage(manager(observed))} `;
+  const prefix = isOnPath(answers.runtime) ? "" : `${runtimeFromPackage(managerOf(observed, answers))} `;
   const argv = `${prefix}${runWith(answers.runtime, "scripts/up.ts")}`.split(" ");
   process.exitCode = await runUp(argv, observed.directory);
 }
 
-function manager({ entries }: Observed) {
-  return detectPackageManager({ userAgent: process.env.npm_config_user_agent ?? "", entries, isOnPath });
+function managerOf({ entries }: Observed, { runtime }: Answers) {
+  return detectPackageManager({ userAgent: process.env.npm_config_user_agent ?? "", entries, runtime, isOnPath });
 }
 
 export function print({ flags, observed, answers, plan, failure }: Outcome): void {
-  const { directory, entries } = observed;
+  const { directory } = observed;
   const circumstances = {
     answers,
-    manager: manager(observed),
+    observed,
+    manager: managerOf(observed, answers),
     directory: fromHere(directory, process.cwd()),
     hasRuntime: isOnPath(answers.runtime),
     needsInstall: flags["no-install"] || flags["dry-run"] || failure !== undefined,
-    entries,
-    conflicts: plan.conflicts,
   };
   const next = nextCommands(plan, circumstances);
   const notes = nextNotes(plan, circumstances);

@@ -2,7 +2,7 @@
 import { addMember } from "./json-text.ts";
 
 /** `conflicts` are sentences about values of theirs that differ from ours, and stay. */
-export type Merged = { text: string; conflicts: string[] };
+type Merged = { text: string; conflicts: string[] };
 
 type Json = Record<string, unknown>;
 
@@ -63,7 +63,7 @@ function mergeJson(path: string, theirs: string, ours: string): Merged {
 }
 
 /** A byte order mark is legal at the start of a file, but not for JSON.parse. */
-const withoutMark = (text: string) => text.replace(/^\uFEFF/, "");
+export const withoutMark = (text: string) => text.replace(/^\uFEFF/, "");
 
 const heading = "# create-dbops";
 

@@ -2,7 +2,7 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
-export const packageManagers = ["npm", "pnpm", "yarn", "bun", "deno"] as const;
+const packageManagers = ["npm", "pnpm", "yarn", "bun", "deno"] as const;
 export type PackageManager = (typeof packageManagers)[number];
 
 const lockFiles: Record<string, PackageManager> = {
@@ -20,19 +20,21 @@ type Traces = {
   userAgent: string;
   /** Names in the target folder. */
   entries: readonly string[];
+  /** What the project's scripts run on. */
+  runtime: "bun" | "deno";
   isOnPath: (program: string) => boolean;
 };
 
 /**
  * A lock file speaks for the project and comes first: whoever types `npx create-dbops .` in a pnpm repository must not
- * get a second lock file. Then the one that started us, then what is installed.
+ * get a second lock file. Then the one that started us, then what is installed, the project's own runtime first.
  */
-export function detectPackageManager({ userAgent, entries, isOnPath }: Traces): PackageManager {
+export function detectPackageManager({ userAgent, entries, runtime, isOnPath }: Traces): PackageManager {
   const locked = new Set(entries.flatMap((name) => lockFiles[name] ?? []));
   const agent = packageManagers.find((name) => userAgent.startsWith(`${name}/`));
   // Several lock files: the one of the program that started us, if it is among them.
   if (locked.size > 0) return agent && locked.has(agent) ? agent : [...locked][0]!;
-  return agent ?? (["bun", "deno"] as const).find(isOnPath) ?? "npm";
+  return agent ?? ([runtime, "bun", "deno"] as const).find(isOnPath) ?? "npm";
 }
 
 /** In CI, pnpm refuses by default to touch a lock file, and ours has just changed package.json. */

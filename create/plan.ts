@@ -12,7 +12,7 @@ import { type ProjectFile, renderProject, sha256 } from "./render.ts";
  * create: it was not there. merge: our lines are added to theirs. beside: theirs stays, ours lands as NAME.dbops.
  * overwrite: asked for with --force. keep: theirs stays, nothing is written. same: it is already what we would write.
  */
-export type Action = "create" | "merge" | "beside" | "overwrite" | "keep" | "same";
+type Action = "create" | "merge" | "beside" | "overwrite" | "keep" | "same";
 
 export type PlannedFile = {
   path: string;

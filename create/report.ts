@@ -1,6 +1,8 @@
 // What people and programs are told: the plan, what lies beside their files, and what to do next.
 import { relative } from "node:path";
 import type { Answers } from "./answers.ts";
+import { isJsonObject, withoutMark } from "./merge.ts";
+import type { Observed } from "./observe.ts";
 import { installCommand, type PackageManager, runCommand, runtimeFromPackage } from "./package-manager.ts";
 import type { Plan, PlannedFile } from "./plan.ts";
 import { runWith } from "./render.ts";
@@ -30,43 +32,71 @@ function formatFile({ action, path, write }: PlannedFile): string {
 
 type Circumstances = {
   answers: Answers;
+  /** The folder as it was before the plan. */
+  observed: Observed;
   manager: PackageManager;
   /** As a person would type it after `cd`; "." for the current folder. */
   directory: string;
   /** What is installed on this machine. */
   hasRuntime: boolean;
   needsInstall: boolean;
-  entries: readonly string[];
-  conflicts: readonly string[];
 };
 
 /** Commands in the order to type them, `docker compose up` first: it needs nothing but Docker. */
-export function nextCommands(plan: Plan, { answers, manager, directory, hasRuntime, needsInstall }: Circumstances) {
-  const compare = plan.files.flatMap(({ action, path, write }) =>
-    action === "beside" && path !== ".env" ? `diff ${path} ${write!.path}` : [],
-  );
+export function nextCommands(plan: Plan, circumstances: Circumstances): string[] {
+  const { answers, observed, manager, directory, hasRuntime, needsInstall } = circumstances;
+  const beside = besideTheirs(plan, observed);
+  // Theirs would start, or nothing: an app of theirs has no Dockerfile that fits yet.
+  const isComplete = answers.app && !beside.includes("compose.yaml") && !beside.includes(".env");
   const up = runWith(answers.runtime, "scripts/up.ts");
+  const upAsInstalled = isUpOurs(plan, circumstances) ? runCommand(manager, "up") : up;
   return [
     ...(directory === "." ? [] : [`cd ${quoted(directory)}`]),
-    ...compare,
-    "docker compose up",
+    ...beside.flatMap((path) => (path === ".env" ? [] : [`diff ${path} ${path}.dbops`])),
+    ...(isComplete ? ["docker compose up"] : []),
     ...(needsInstall ? [installCommand(manager).join(" ")] : []),
-    hasRuntime ? runCommand(manager, "up") : `${runtimeFromPackage(manager)} ${up}`,
+    hasRuntime ? upAsInstalled : `${runtimeFromPackage(manager)} ${up}`,
   ];
 }
 
+/** Files of theirs that ours lie beside, since now or since an earlier run. */
+function besideTheirs(plan: Plan, { read }: Observed): string[] {
+  const isBeside = ({ action, path }: PlannedFile) =>
+    action === "beside" || (action === "keep" && read(`${path}.dbops`) !== undefined);
+  return plan.files.filter(isBeside).map(({ path }) => path);
+}
+
+/** A script of theirs that is called `up` stays, and `npm run up` starts it. */
+function isUpOurs(plan: Plan, { answers, observed, manager }: Circumstances): boolean {
+  const [path, section, runtime] =
+    manager === "deno" ? ["deno.json", "tasks", "deno" as const] : ["package.json", "scripts", answers.runtime];
+  const planned = plan.files.find((file) => file.path === path);
+  const text = planned?.write?.path === path ? planned.write.text : observed.read(path);
+  if (text === undefined || !isJsonObject(text)) return false;
+  return JSON.parse(withoutMark(text))[section]?.up === runWith(runtime, "scripts/up.ts");
+}
+
 /** Sentences: what a command cannot do for them. */
-export function nextNotes(plan: Plan, { answers, entries, conflicts }: Circumstances): string[] {
-  const isBeside = (path: string) => plan.files.some((file) => file.path === path && file.action === "beside");
-  const otherCompose = entries.filter((name) => /^(docker-compose\.ya?ml|compose\.yml)$/.test(name));
+export function nextNotes(plan: Plan, { answers, observed }: Circumstances): string[] {
+  const beside = besideTheirs(plan, observed);
+  const isBeside = (path: string) => beside.includes(path);
+  const isNewBunfig = plan.files.some(({ path, action }) => path === "bunfig.toml" && action === "create");
+  const otherCompose = observed.entries.filter((name) => /^(docker-compose\.ya?ml|compose\.yml)$/.test(name));
   return [
-    ...conflicts,
+    ...plan.conflicts,
+    ...(isBeside("compose.yaml") ? [theirCompose] : []),
     ...(isBeside(".env") ? [".env lacks names that Compose needs: take them over from .env.dbops"] : []),
     ...(isBeside("bunfig.toml") ? ["bunfig.toml needs env = false: Bun's own .env loader rewrites $ in values"] : []),
+    ...(isNewBunfig && !answers.app ? [newBunfig] : []),
     ...otherCompose.map((name) => `${name} is no longer read: Docker Compose takes compose.yaml`),
     ...(answers.app ? [] : appNotes),
   ];
 }
+
+const theirCompose = "compose.yaml is yours: `up` starts it as it is, so take over compose.yaml.dbops first";
+
+const newBunfig =
+  "bunfig.toml is new: with its env = false Bun no longer loads .env by itself; your own scripts need bun --env-file=.env";
 
 const appNotes = [
   "no starter app was added: compose.yaml builds yours from a Dockerfile at the project's root",

@@ -43,7 +43,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const { readProject } = await import("./lib/stack.ts").catch(packageMissing);
   const directory = process.cwd();
-  const project = await readProject(directory, await loadConfig(directory), flags.plan ? "plan" : undefined);
+  const project = await readProject(directory, await loadConfig(directory), { writeMissing: !flags.plan });
   await (flags.down ? down(project, flags) : up(project, flags));
 }
 
@@ -56,15 +56,18 @@ async function up(project: Project, flags: Flags): Promise<void> {
 
 /** Containers go on when this process has ended. */
 async function upInContainers(project: Project, flags: Flags): Promise<void> {
-  const { upDocker, downDocker } = await import("./lib/stack-docker.ts").catch(packageMissing);
+  const { upDocker, downDocker, downAfterError } = await import("./lib/stack-docker.ts").catch(packageMissing);
   const { interruption } = await import("./lib/wait.ts");
   const started = performance.now();
-  try {
-    const { engine, url, health } = await upDocker(project, interruption());
-    report({ engine, url, seconds: secondsSince(started), health }, project, flags);
-  } finally {
-    if (flags.once) await downDocker(project, false);
-  }
+  const stack = await upDocker(project, interruption()).catch(async (error) => {
+    if (flags.once) await downAfterError(project);
+    throw error;
+  });
+  const { engine, url, health } = stack;
+  const seconds = secondsSince(started);
+  // Reported only then: with --json an error would be a second document.
+  if (flags.once) await downDocker(project);
+  report({ engine, url, seconds, health }, project, flags);
 }
 
 /** Processes end with this one, which stays until somebody ends it or one of them breaks. */
@@ -75,7 +78,9 @@ async function upAsProcesses(project: Project, flags: Flags): Promise<void> {
   const started = performance.now();
   const stack = await upEmbedded(project, interrupted, flags.json ? console.error : console.log);
   const { engine, url, health } = stack;
-  report({ engine, url, seconds: secondsSince(started), health }, project, flags);
+  const seconds = secondsSince(started);
+  if (flags.once) await stack.stop();
+  report({ engine, url, seconds, health }, project, flags);
   const broken = flags.once ? undefined : await Promise.race([stack.broken, untilAborted(interrupted)]);
   await stack.stop();
   if (!broken) return;
@@ -88,9 +93,14 @@ async function down(project: Project, flags: Flags): Promise<void> {
   const docker = await import("./lib/stack-docker.ts").catch(packageMissing);
   const embedded = await import("./lib/stack-embedded.ts").catch(packageMissing);
   const { confirm } = await import("./lib/terminal.ts");
-  const useDocker =
-    chooseEngine(flags.engine as Engine | undefined, await observeDockerEngine(flags)).engine === "docker";
+  const { notInstalled, requireDocker } = await import("./lib/docker.ts").catch(packageMissing);
+  const whyNoDocker = await observeDockerEngine(flags);
+  const useDocker = chooseEngine(flags.engine as Engine | undefined, whyNoDocker).engine === "docker";
+  // Without Docker there are no containers; behind an engine that only does not answer there may be some.
+  const unseen = flags.engine || whyNoDocker === notInstalled ? undefined : whyNoDocker;
+  if (flags.volumes) requireDocker(unseen, withoutDocker(flags));
   const found: Found = {
+    ...(unseen && { unseen }),
     ...(useDocker ? await docker.observeDocker(project) : { containers: [], volumes: [] }),
     ...(flags.engine === "docker" ? { running: false, folders: [] } : await embedded.observeEmbedded(project)),
   };
@@ -102,7 +112,7 @@ async function down(project: Project, flags: Flags): Promise<void> {
     await confirm({ text, answer: project.config.name, flag: "--yes" });
   }
   if (flags.engine !== "docker") await embedded.downEmbedded(project, flags.volumes);
-  if (useDocker) await docker.downDocker(project, flags.volumes);
+  if (useDocker) await docker.downDocker(project, { volumes: flags.volumes });
   printPlan(steps, flags);
 }
 
@@ -113,9 +123,12 @@ async function observeDockerEngine(flags: Flags): Promise<string | undefined> {
   if (flags.engine === "embedded") return undefined;
   const { requireDocker, whyNoDocker } = await import("./lib/docker.ts").catch(packageMissing);
   const why = await whyNoDocker();
-  if (flags.engine === "docker") requireDocker(why);
+  if (flags.engine === "docker") requireDocker(why, withoutDocker(flags));
   return why;
 }
+
+const withoutDocker = ({ down, volumes }: Flags) =>
+  ["bun scripts/up.ts --engine embedded", ...(down ? ["--down"] : []), ...(volumes ? ["--volumes"] : [])].join(" ");
 
 /** @param whyNoDocker undefined when Docker answers. */
 export function chooseEngine(wanted: Engine | undefined, whyNoDocker: string | undefined): Choice {
@@ -138,19 +151,22 @@ export function planUp({ engine, because }: Choice, { config, database, httpPort
 }
 
 export type Found = {
+  /** Why containers and volumes were not looked at, although there may be some. */
+  unseen?: string;
   containers: readonly string[];
   volumes: readonly string[];
   running: boolean;
   folders: readonly string[];
 };
 
-export function planDown({ containers, volumes, running, folders }: Found, deleteData: boolean): string[] {
+export function planDown({ unseen, containers, volumes, running, folders }: Found, deleteData: boolean): string[] {
   const steps = [
     ...(running ? ["stop app and postgres"] : []),
     ...(containers.length > 0 ? [`remove containers: ${containers.join(", ")}`] : []),
     ...(deleteData
       ? [...volumes.map((name) => `delete volume ${name}`), ...folders.map((folder) => `delete ${folder}`)]
       : []),
+    ...(unseen ? [`containers and volumes were not looked at: ${unseen}`] : []),
   ];
   return steps.length > 0 ? steps : ["nothing to do"];
 }

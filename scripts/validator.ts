@@ -71,11 +71,12 @@ export async function validate(sql: Database, expectation: Expectation): Promise
 export async function validateOrExit(sql: Database, expectation: Expectation): Promise<Report> {
   const seconds = expectation.waitSeconds ?? 30;
   const end = performance.now() + seconds * 1000;
-  let report = await createLook(sql, expectation, { seconds: Math.max(seconds, limitSeconds) })();
+  const fixed = { ...expectation, versions: expectation.versions ?? versionsOrExit() };
+  let report = await createLook(sql, fixed, { seconds: Math.max(seconds, limitSeconds) })();
   while (report.transient && performance.now() < end) {
     await new Promise((wake) => setTimeout(wake, 200));
     const left = Math.max((end - performance.now()) / 1000, limitSeconds);
-    report = await createLook(sql, expectation, { seconds: left })();
+    report = await createLook(sql, fixed, { seconds: left })();
   }
   for (const problem of report.problems) console.error(`validator: ${formatProblem(problem)}`);
   if (report.ok) return report;
@@ -85,6 +86,15 @@ export async function validateOrExit(sql: Database, expectation: Expectation): P
     `validator: not starting${waited}: ${failures === 1 ? "1 check fails" : `${failures} checks fail`}, see above`,
   );
   process.exit(1);
+}
+
+function versionsOrExit(): string[] {
+  try {
+    return expectedVersions();
+  } catch (error) {
+    console.error(`validator: not starting: ${(error as Error).message}`);
+    process.exit(1);
+  }
 }
 
 export function formatProblem({ check, severity, message, next }: Problem): string {
@@ -104,18 +114,25 @@ export function requireEnvironment<const Name extends string>(names: readonly Na
 /**
  * The versions of a folder of migrations, or of the JSON file that `--bake` wrote; in dbmate's order.
  * Where "migrations" is asked for and only "migrations.json" is there, as in an image, that one is read.
- * @throws {Error} when there is neither, or when two files claim one version.
+ * @throws {Error} when there is neither, when two files claim one version, or when dbmate would skip a file.
  */
 export function expectedVersions(directoryOrFile = "migrations"): string[] {
   const baked = `${directoryOrFile}.json`;
   const path = !existsSync(directoryOrFile) && existsSync(baked) ? baked : directoryOrFile;
   if (!existsSync(path)) throw new Error(`Cannot tell the expected migrations: there is no "${resolve(path)}"`);
   const versions: string[] = statSync(path).isDirectory()
-    ? readdirSync(path).flatMap((file) => /^(\d+).*\.sql$/.exec(file)?.[1] ?? [])
+    ? readdirSync(path).flatMap(versionOf)
     : JSON.parse(readFileSync(path, "utf8"));
   const twice = versions.filter((version, index) => versions.indexOf(version) !== index);
   if (twice.length > 0) throw new Error(`Two migrations in "${resolve(path)}" have the version ${twice[0]}`);
   return versions.sort();
+}
+
+function versionOf(file: string): string[] {
+  const version = /^(\d+).*\.sql$/.exec(file)?.[1];
+  if (version) return [version];
+  if (!file.endsWith(".sql") || ["TEMPLATE.sql", "schema.sql"].includes(file)) return [];
+  throw new Error(`dbmate skips the migration "${file}": its name must begin with a version, like 20260131120000_`);
 }
 
 // --------------------------------------------------------------------------------------------- health routes
@@ -139,6 +156,8 @@ export function healthRoutes(
     "/api/health/db": async () => describeFigures(await lookCloser()),
   };
   return async (request) => {
+    // With a Host header such as "1.2.3.4.5" it cannot.
+    if (!URL.canParse(request.url)) return undefined;
     const route = ["GET", "HEAD"].includes(request.method) ? routes[new URL(request.url).pathname] : undefined;
     if (!route) return undefined;
     const { code, status, body } = await route();

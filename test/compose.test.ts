@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { imageNames } from "./lab/images/names.ts";
-import { repository } from "./lab/postgres.ts";
+import { repository } from "./lab/repository.ts";
 
 type Service = {
   image?: string;

@@ -6,9 +6,9 @@ import type { Answers } from "../create/answers.ts";
 import { isUnder, landing, landingOf, readKit, staysInTheKit } from "../create/kit.ts";
 import { renderProject, withProjectValues } from "../create/render.ts";
 import { run } from "../scripts/lib/run.ts";
+import { repository } from "./lab/repository.ts";
 
-const root = join(import.meta.dir, "..");
-const kit = readKit(root);
+const kit = readKit(repository);
 const answers: Answers = {
   name: "shop",
   database: "shop_db",
@@ -27,20 +27,22 @@ const projectOf = (variant: Answers) => new Map(renderProject(kit, variant).map(
 test("every file of the repository is in the payload, or known to stay in the kit", async () => {
   const listed = await run({
     argv: ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-    directory: root,
+    directory: repository,
   });
   const files = listed.stdout.split("\0").filter(Boolean);
   const carried = new Set(kit.files.map(({ path }) => path));
   expect(files.length).toBeGreaterThan(carried.size);
   const unknown = files.filter((path) => !carried.has(path) && !staysInTheKit.some((from) => isUnder(path, from)));
   // Not in the work tree any more: removed, and the removal not yet committed.
-  const gone = new Set((await run({ argv: ["git", "ls-files", "-d", "-z"], directory: root })).stdout.split("\0"));
+  const gone = new Set(
+    (await run({ argv: ["git", "ls-files", "-d", "-z"], directory: repository })).stdout.split("\0"),
+  );
   expect(unknown.filter((path) => !gone.has(path))).toEqual([]);
 });
 
 test("the scaffolder starts programs with start() only: run() needs zx, which the bundle leaves out", () => {
-  const importing = readdirSync(join(root, "create")).flatMap((name) => {
-    const text = readFileSync(join(root, "create", name), "utf8");
+  const importing = readdirSync(join(repository, "create")).flatMap((name) => {
+    const text = readFileSync(join(repository, "create", name), "utf8");
     return /import \{([^}]*)\} from "\.\.\/scripts\/lib\/run\.ts"/.exec(text)?.[1]?.split(",") ?? [];
   });
   expect(importing.map((name) => name.trim()).sort()).toEqual(["start", "type Running"]);
@@ -100,7 +102,7 @@ test("every verb is a script and a task", () => {
 });
 
 test("a project gets the versions that the kit is tested with", () => {
-  const read = (path: string) => JSON.parse(readFileSync(join(root, path), "utf8"));
+  const read = (path: string) => JSON.parse(readFileSync(join(repository, path), "utf8"));
   const tested = read("package.json").devDependencies;
   const project = read("templates/package.json");
   for (const [name, version] of Object.entries({ ...project.dependencies, ...project.devDependencies })) {

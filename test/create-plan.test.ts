@@ -148,8 +148,7 @@ test("what a person is told about it", () => {
     directory: "my shop",
     hasRuntime: true,
     needsInstall: true,
-    entries: folder(theirs).entries,
-    conflicts: plan.conflicts,
+    observed: folder(theirs),
   };
   expect(formatSummary("/srv/shop", plan)).toBe(
     [
@@ -164,6 +163,7 @@ test("what a person is told about it", () => {
     [
       "==> to know",
       '  package.json: dependencies.postgres stays "2.0.0", the kit has "3.4.9"',
+      "  compose.yaml is yours: `up` starts it as it is, so take over compose.yaml.dbops first",
       "  .env lacks names that Compose needs: take them over from .env.dbops",
       "  docker-compose.yml is no longer read: Docker Compose takes compose.yaml",
       "  no starter app was added: compose.yaml builds yours from a Dockerfile at the project's root",
@@ -174,13 +174,94 @@ test("what a person is told about it", () => {
       "==> next",
       "  cd 'my shop'",
       "  diff compose.yaml compose.yaml.dbops",
-      "  docker compose up   # everything, then: curl http://localhost:8080/health",
       "  pnpm install --no-frozen-lockfile",
       "  pnpm run up",
     ].join("\n"),
   );
   const without = nextCommands(plan, { ...circumstances, hasRuntime: false, needsInstall: false, directory: "." });
   expect(without.at(-1)).toBe("pnpm dlx bun scripts/up.ts");
+});
+
+const withDeno = { ...kit, files: [...kit.files, file("templates/deno.json", '{"tasks":{}}\n')] };
+const theirUp = '{"scripts":{"up":"vite"},"tasks":{"up":"vite"}}\n';
+const compose = "docker compose up";
+const denoUp = "deno run -A scripts/up.ts";
+
+const situations: { title: string; files: Record<string, string>; said: Answers; deno?: true; next: string[] }[] = [
+  { title: "new, with the starter app", files: {}, said: answers, next: [compose, "npm run up"] },
+  { title: "new, for Deno", files: {}, said: answers, deno: true, next: [compose, "deno task up"] },
+  { title: "no Dockerfile yet", files: {}, said: grown, next: ["npm run up"] },
+  {
+    title: "their .env",
+    files: { ".env": "A=1\n" },
+    said: answers,
+    next: ["npm run up"],
+  },
+  {
+    title: "their compose.yaml",
+    files: { "compose.yaml": "services: {}\n" },
+    said: answers,
+    next: ["diff compose.yaml compose.yaml.dbops", "npm run up"],
+  },
+  { title: "their script `up`", files: { "package.json": theirUp }, said: grown, next: ["bun scripts/up.ts"] },
+  {
+    title: "their scripts are no object",
+    files: { "package.json": '{"scripts":[]}\n' },
+    said: grown,
+    next: ["bun scripts/up.ts"],
+  },
+  {
+    title: "their script `up` does not matter to Deno",
+    files: { "package.json": theirUp },
+    said: grown,
+    deno: true,
+    next: ["deno task up"],
+  },
+  { title: "their task `up`", files: { "deno.json": theirUp }, said: grown, deno: true, next: [denoUp] },
+  {
+    title: "their deno.jsonc, whatever it holds",
+    files: { "deno.jsonc": `// a comment\n${theirUp}` },
+    said: grown,
+    deno: true,
+    next: ["diff deno.jsonc deno.jsonc.dbops", denoUp],
+  },
+];
+
+test.each(situations)("next: $title", ({ files, said, deno, next }) => {
+  const chosen: Answers = { ...said, runtime: deno ? "deno" : "bun" };
+  const circumstances = {
+    answers: chosen,
+    manager: deno ? ("deno" as const) : ("npm" as const),
+    directory: ".",
+    hasRuntime: true,
+    needsInstall: false,
+  };
+  const plan = planProject(folder(files), chosen, withDeno, options);
+  expect(nextCommands(plan, { ...circumstances, observed: folder(files) })).toEqual(next);
+
+  // A second time, when the plan writes nothing: the same, until ours is taken over.
+  const left = folder(after(files, plan), JSON.parse(written(plan)[manifestPath]!));
+  const again = planProject(left, chosen, withDeno, options);
+  expect(written(again)).toEqual({});
+  expect(nextCommands(again, { ...circumstances, observed: left })).toEqual(next);
+});
+
+test("a new bunfig.toml among their files is told about: Bun no longer loads their .env", () => {
+  const withBun = { ...kit, files: [...kit.files, file("templates/bunfig.toml", "env = false\n")] };
+  const notes = (files: Record<string, string>, said: Answers) => {
+    const observed = folder(files);
+    const plan = planProject(observed, said, withBun, options);
+    const circumstances = { answers: said, manager: "bun" as const, directory: ".", hasRuntime: true };
+    const all = nextNotes(plan, { ...circumstances, needsInstall: false, observed });
+    return all.filter((note) => note.startsWith("bunfig.toml"));
+  };
+  expect(notes({ "src/index.ts": "" }, grown)).toEqual([
+    "bunfig.toml is new: with its env = false Bun no longer loads .env by itself; your own scripts need bun --env-file=.env",
+  ]);
+  expect(notes({ "bunfig.toml": "\n" }, grown)).toEqual([
+    "bunfig.toml needs env = false: Bun's own .env loader rewrites $ in values",
+  ]);
+  expect(notes({}, answers)).toEqual([]);
 });
 
 test("theirs, a second time: what was declined is not offered again, whatever they did with it", () => {
@@ -238,7 +319,6 @@ test("--force brings back a file that was removed", () => {
 });
 
 test("a deno.jsonc is not shadowed by a deno.json", () => {
-  const withDeno = { ...kit, files: [...kit.files, file("templates/deno.json", '{"tasks":{}}\n')] };
   const plan = planProject(folder({ "deno.jsonc": "{ /* theirs */ }\n" }), grown, withDeno, options);
   expect(actions(plan)).toMatchObject({ "deno.jsonc": "beside" });
   expect(Object.keys(written(plan))).toContain("deno.jsonc.dbops");
@@ -254,9 +334,17 @@ test.each([
   { userAgent: "npm/11.0.0", entries: ["pnpm-lock.yaml"], expected: "pnpm" },
   { userAgent: "npm/11.0.0", entries: ["bun.lock", "package-lock.json"], expected: "npm" },
   { userAgent: "", entries: ["yarn.lock"], expected: "yarn" },
-  { userAgent: "", entries: [], expected: "deno" },
-] as const)("detectPackageManager() $userAgent $entries: $expected", ({ userAgent, entries, expected }) => {
-  expect(detectPackageManager({ userAgent, entries, isOnPath: (program) => program === "deno" })).toBe(expected);
+  { userAgent: "npm/11.0.0", entries: [], runtime: "deno", onPath: ["deno"], expected: "npm" },
+  { userAgent: "", entries: ["bun.lock"], runtime: "deno", onPath: ["bun", "deno"], expected: "bun" },
+  { userAgent: "", entries: [], runtime: "deno", onPath: ["bun", "deno"], expected: "deno" },
+  { userAgent: "", entries: [], runtime: "bun", onPath: ["bun", "deno"], expected: "bun" },
+  { userAgent: "", entries: [], runtime: "bun", onPath: ["deno"], expected: "deno" },
+  { userAgent: "", entries: [], runtime: "deno", onPath: ["bun"], expected: "bun" },
+  { userAgent: "", entries: [], runtime: "deno", onPath: [], expected: "npm" },
+] as const)("detectPackageManager() %j", ({ expected, ...given }) => {
+  const { userAgent, entries, runtime, onPath } = { runtime: "bun" as const, onPath: [], ...given };
+  const isOnPath = (program: string) => (onPath as readonly string[]).includes(program);
+  expect(detectPackageManager({ userAgent, entries, runtime, isOnPath })).toBe(expected);
 });
 
 test("package managers are spelled so that nothing else happens", () => {

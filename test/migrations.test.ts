@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { repository } from "./lab/postgres.ts";
+import { repository } from "./lab/repository.ts";
 
 type Section = { direction: string; options: string; sql: string };
 

@@ -1,21 +1,20 @@
 // Draws docs/images/first-run.svg, the README's picture: what the commands print today, nothing typed by hand.
 // Run it: bun test/picture.ts      (brings up the lab's engine when none answers)
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "../scripts/lib/run.ts";
 import { runIfMain } from "../scripts/lib/verb.ts";
 import { startEngine } from "./lab/engine.ts";
 import { ensureImages } from "./lab/images.ts";
-import { repository } from "./lab/postgres.ts";
+import { repository } from "./lab/repository.ts";
+import { cleanEnvironment, packScaffolder } from "./lab/scaffolder.ts";
 
 const columns = 112;
 const lineHeight = 19;
-const scaffolder = join(repository, "dist", "create-dbops.mjs");
 
 /** As typed by a person, and how it is run here. `cut` keeps the lines that say something. */
 const scenes = [
-  { typed: "npx create-dbops my-app --yes", shell: `node ${scaffolder} my-app --yes --no-install`, directory: "." },
+  { typed: "npx create-dbops my-app --yes", shell: 'node "$SCAFFOLDER" my-app --yes --no-install', directory: "." },
   {
     typed: "cd my-app && docker compose up --detach --wait",
     shell: "docker compose up --detach --wait",
@@ -34,17 +33,17 @@ const scenes = [
 ];
 
 async function main(): Promise<void> {
-  await run({ argv: ["bun", "create/build.ts"], directory: repository });
-  const engine = await startEngine();
+  const [scaffolder, engine] = await Promise.all([packScaffolder(), startEngine()]);
   await ensureImages(engine);
-  const directory = await mkdtemp(join(tmpdir(), "dbops-picture-"));
+  const directory = scaffolder.folder();
+  const environment = cleanEnvironment({ ...engine.environment, SCAFFOLDER: scaffolder.program });
   const lines: string[] = [];
   try {
     for (const scene of scenes) {
       const { stdout, stderr } = await run({
         argv: ["sh", "-c", scene.shell],
         directory: join(directory, scene.directory),
-        environment: engine.environment,
+        environment,
         timeoutSeconds: 300,
       });
       const printed = (stdout + stderr).replaceAll(directory, "~").trimEnd().split("\n");
@@ -55,10 +54,10 @@ async function main(): Promise<void> {
     await run({
       argv: down,
       directory: join(directory, "my-app"),
-      environment: engine.environment,
+      environment,
       timeoutSeconds: 120,
     });
-    await rm(directory, { recursive: true });
+    scaffolder.remove();
   }
   const file = join(repository, "docs", "images", "first-run.svg");
   await mkdir(join(file, ".."), { recursive: true });

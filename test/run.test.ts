@@ -1,7 +1,9 @@
 // scripts/lib/run.ts, and what it relies on of zx, bash and node's child processes. Only local programs, no server.
 import { describe, expect, test } from "bun:test";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { identify, isRunning } from "../scripts/lib/process.ts";
 import { pipe, run, start } from "../scripts/lib/run.ts";
+import { poll } from "../scripts/lib/wait.ts";
 
 const failureOf = (work: Promise<unknown>): Promise<string> =>
   work.then(
@@ -62,6 +64,14 @@ describe("run()", () => {
     );
   });
 
+  test("does not wait for a grandchild that holds the output open", async () => {
+    const started = performance.now();
+    expect(await failureOf(run({ argv: ["sh", "-c", "sleep 40; true"], timeoutSeconds: 1 }))).toEndWith(
+      "no answer within 1 s",
+    );
+    expect(performance.now() - started).toBeLessThan(10_000);
+  }, 60_000);
+
   test("does not take a late exit 0 for success", async () => {
     const argv = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.05; done"];
     expect(await failureOf(run({ argv, timeoutSeconds: 0.2 }))).toEndWith("no answer within 0.2 s");
@@ -119,7 +129,7 @@ describe("start()", () => {
     const lines: string[] = [];
     const argv = ["sh", "-c", "trap 'echo bye; exit 9' TERM; echo one; printf 'two\\n'; while :; do sleep 0.05; done"];
     const program = await start({ argv, onLine: (line) => lines.push(line) });
-    while (lines.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+    await poll({ seconds: 10 }, async () => (lines.length === 2 ? true : undefined));
     await program.stop("SIGTERM", 5);
     expect(await program.ended).toBe(9);
     expect(lines).toEqual(["one", "two", "bye"]);
@@ -133,6 +143,24 @@ describe("start()", () => {
     await program.stop("SIGTERM", 0.2);
     expect(await program.ended).toBe("SIGKILL");
   });
+
+  test("stops a group with its grandchildren", async () => {
+    const grandchild = Promise.withResolvers<string>();
+    const argv = ["sh", "-c", "sleep 40 & echo $!; wait; true"];
+    const program = await start({ argv, onLine: grandchild.resolve, ownGroup: true });
+    const found = (await identify(Number(await grandchild.promise)))!;
+    await program.stop("SIGTERM", 1);
+    expect(await isRunning(found)).toBe(false);
+  }, 20_000);
+
+  test("does not wait for a grandchild that has left the group", async () => {
+    const grandchild = Promise.withResolvers<string>();
+    const argv = ["sh", "-c", "setsid sh -c 'echo $$; exec sleep 40' & wait; true"];
+    const program = await start({ argv, onLine: grandchild.resolve, ownGroup: true });
+    const pid = Number(await grandchild.promise);
+    await program.stop("SIGTERM", 0.2);
+    process.kill(pid, "SIGKILL");
+  }, 20_000);
 
   test("names a program that is missing", async () => {
     expect(await failureOf(start({ argv: ["nonesuch"] }))).toBe(

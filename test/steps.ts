@@ -1,5 +1,5 @@
 // Runs the steps of `npm run ok` and `npm test` one after the other, and says at the end where the time went.
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, readFile, rm } from "node:fs/promises";
 import { Failure } from "../scripts/lib/failure.ts";
 import { start } from "../scripts/lib/run.ts";
 
@@ -21,7 +21,11 @@ export async function runStep(step: Step): Promise<Done> {
   console.log(`==> ${step.name}`);
   const started = performance.now();
   const junit = step.report && `${reports}/${step.report}.xml`;
-  if (junit) await mkdir(reports, { recursive: true });
+  if (junit) {
+    await mkdir(reports, { recursive: true });
+    // The last run's, which would count should this run write none.
+    await rm(junit, { force: true });
+  }
   const counting = junit ? ["--only-failures", "--reporter=junit", `--reporter-outfile=${junit}`] : [];
   const argv = [...step.argv, ...counting];
   const program = await start({ argv, environment: step.environment ?? {}, onLine: (line) => console.log(line) });

@@ -1,6 +1,7 @@
 // What `up` decides and says, without starting anything.
 import { describe, expect, test } from "bun:test";
 import { appEnvironment } from "../scripts/lib/app.ts";
+import { type Blamed, composeFailure } from "../scripts/lib/compose-failure.ts";
 import type { Config } from "../scripts/lib/config.ts";
 import { migrationFailure } from "../scripts/lib/dbmate.ts";
 import { composeUp, failedServices, requireDocker, type Service } from "../scripts/lib/docker.ts";
@@ -50,7 +51,7 @@ describe("chooseEngine()", () => {
   });
 
   test("--engine docker without Docker is refused with both ways out", () => {
-    expect(messageOf(() => requireDocker("docker is not installed"))).toBe(
+    expect(messageOf(() => requireDocker("docker is not installed", "bun scripts/up.ts --engine embedded"))).toBe(
       [
         "Cannot use Docker: docker is not installed",
         "  next: start Docker, then run this again",
@@ -101,6 +102,12 @@ describe("planDown()", () => {
       deleteData: true,
       steps: ["delete /data"],
     },
+    {
+      name: "does not claim to have seen what it has not",
+      found: { ...nothing, unseen: "no Docker Engine answers" },
+      deleteData: false,
+      steps: ["containers and volumes were not looked at: no Docker Engine answers"],
+    },
   ];
   test.each(rows)("$name", ({ found, deleteData, steps }) => {
     expect(planDown(found, deleteData)).toEqual(steps);
@@ -131,6 +138,17 @@ describe("withOverrides()", () => {
       file: { HTTP_PORT: "81" },
       shell: { HTTP_PORT: "82" },
       values: { HTTP_PORT: "82", POSTGRES_PORT: "5432" },
+    },
+    {
+      name: "takes the optional ones, which .env need not name",
+      file: {},
+      shell: { APP_IMAGE: "registry.example.com/mine:1", HEALTH_TOKEN: "t" },
+      values: {
+        HTTP_PORT: "8080",
+        POSTGRES_PORT: "5432",
+        APP_IMAGE: "registry.example.com/mine:1",
+        HEALTH_TOKEN: "t",
+      },
     },
     {
       name: "takes nothing else from the shell",
@@ -178,6 +196,7 @@ test("migrationFailure() names the file and the SQL error, and leaves out what d
       '  | Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)',
       "  next: correct migrations/2_second.sql",
       "  next: bun scripts/up.ts",
+      "  read: docs/runbook/migration-failed.md",
     ].join("\n"),
   );
   expect(migrationFailure([], "SIGKILL").message).toBe("Cannot migrate: dbmate ended with SIGKILL");
@@ -198,6 +217,64 @@ test("failedServices() blames what ended badly or is unhealthy, not what waits f
   ];
   expect(failedServices(all)).toEqual(["migrations"]);
   expect(failedServices([service("migrations", "exited"), service("app", "running", 0, "unhealthy")])).toEqual(["app"]);
+  // Left from an earlier start, which is not why this one has failed.
+  const earlier = service("migrations", "exited", 2);
+  expect(failedServices([earlier, service("postgres", "running", 0, "unhealthy")])).toEqual(["postgres", "migrations"]);
+});
+
+describe("composeFailure()", () => {
+  const log = 'FATAL:  database "shop" does not exist';
+  const rows: { name: string; lines: string[]; blamed: Blamed | undefined; text: string[] }[] = [
+    {
+      name: "a taken port",
+      lines: ["Bind for 127.0.0.1:8080 failed: port is already allocated"],
+      blamed: undefined,
+      text: [
+        "Cannot start the stack: a port is taken",
+        "  | Bind for 127.0.0.1:8080 failed: port is already allocated",
+        "  next: set HTTP_PORT or POSTGRES_PORT in .env to another port",
+        "  next: bun scripts/up.ts",
+        "  read: docs/runbook/port-is-taken.md",
+      ],
+    },
+    {
+      name: "a volume whose first start was cut off",
+      lines: ["dependency failed to start: container shop-postgres-1 is unhealthy"],
+      blamed: { service: "postgres", log },
+      text: [
+        'Cannot start the stack: service "postgres" failed',
+        `  | ${log}`,
+        "  next: docker compose logs postgres",
+        "  next: bun scripts/up.ts",
+        "  read: docs/runbook/database-unhealthy.md",
+      ],
+    },
+    {
+      name: "an app that ends",
+      lines: [],
+      blamed: { service: "app", log: "none applied" },
+      text: [
+        'Cannot start the stack: service "app" failed',
+        "  | none applied",
+        "  next: docker compose logs app",
+        "  next: bun scripts/up.ts",
+        "  read: docs/runbook/app-does-not-start.md",
+      ],
+    },
+    {
+      name: "what no service is to blame for",
+      lines: ["failed to solve: no space left on device"],
+      blamed: undefined,
+      text: [
+        "Cannot start the stack: docker compose has failed",
+        "  | failed to solve: no space left on device",
+        "  next: bun scripts/up.ts",
+      ],
+    },
+  ];
+  test.each(rows)("explains $name", ({ lines, blamed, text }) => {
+    expect(formatFailure(composeFailure(lines, blamed))).toBe(text.join("\n"));
+  });
 });
 
 describe("isNews()", () => {

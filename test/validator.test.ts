@@ -321,6 +321,12 @@ test("expectedVersions() refuses two files with one version, and a folder that i
   expect(() => expectedVersions(path)).toThrow(new Error(`Two migrations in "${path}" have the version 1`));
 });
 
+test("expectedVersions() refuses a file that dbmate would skip without a word", () => {
+  const path = write({ "migrations/1_a.sql": "", "migrations/add_users.sql": "" });
+  const why = 'dbmate skips the migration "add_users.sql": its name must begin with a version, like 20260131120000_';
+  expect(() => expectedVersions(path)).toThrow(new Error(why));
+});
+
 test("requireEnvironment() names everything that is missing at once, and no value", () => {
   process.env.DBOPS_TEST_SET = "hunter2";
   process.env.DBOPS_TEST_EMPTY = "";

@@ -8,6 +8,7 @@ export type App = Running & {
   failure: Promise<Failure>;
   /** Throws that Failure if it has ended already. */
   throwIfEnded(): void;
+  lastLines(): string;
 };
 
 /** @param onLine gets what the app writes. */
@@ -24,15 +25,16 @@ export async function startApp(project: Project, onLine: (line: string) => void)
     },
     ownGroup: true,
   });
+  const lastLines = () => lines.join("\n");
   let ended: Failure | undefined;
   const failure = program.ended.then((code) => {
-    ended = endedByItself("The app", code, lines.join("\n"));
+    ended = endedByItself("The app", code, lastLines());
     return ended;
   });
   const throwIfEnded = () => {
     if (ended) throw ended;
   };
-  return { ...program, failure, throwIfEnded };
+  return { ...program, failure, throwIfEnded, lastLines };
 }
 
 /** What compose.yaml sets, over all of .env: there the app's own variables stand. */

@@ -17,14 +17,7 @@ const fileOf = (directory: string) => join(directory, "up.json");
 
 /** Who has claimed the directory, alive or not. */
 export async function readClaim(directory: string): Promise<Claim | undefined> {
-  const text = await readFile(fileOf(directory), "utf8").catch(() => undefined);
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text) as Claim;
-  } catch {
-    // Cut off by a power failure: whoever wrote it is gone.
-    return { owner: { pid: 0, started: "" } };
-  }
+  return await readFrom(fileOf(directory));
 }
 
 /**
@@ -33,22 +26,59 @@ export async function readClaim(directory: string): Promise<Claim | undefined> {
  * @throws {Failure} exit 4, naming the process that holds it.
  */
 export async function claim(directory: string): Promise<Claim | undefined> {
-  const previous = await readClaim(directory);
-  if (previous && (await isRunning(previous.owner))) throw claimed(previous);
-  if (previous) await rm(fileOf(directory), { force: true });
   const own = { owner: (await identify(process.pid))! };
-  const draft = join(directory, `up.${randomUUID()}.tmp`);
-  await writeFile(draft, JSON.stringify(own), { mode: 0o600 });
+  const file = fileOf(directory);
+  if (await create(file, own)) return undefined;
+  // One at a time: of two that have found the same dead claim, the slower would replace the fresh one of the faster.
+  const turn = join(directory, "up.takeover.json");
+  if (!(await create(turn, own))) {
+    if (await findDead(turn)) await rm(turn, { force: true });
+    if (!(await create(turn, own))) throw claimed(await readFrom(turn));
+  }
   try {
-    // Unlike a rename, a link never replaces: of two that come at once, one wins.
-    await link(draft, fileOf(directory));
+    const previous = await findDead(file);
+    if (previous) await rm(file, { force: true });
+    if (!(await create(file, own))) throw claimed(await readFrom(file));
+    return previous;
+  } finally {
+    await rm(turn, { force: true });
+  }
+}
+
+/** Whole or not at all. @returns whether it did: unlike a rename, a link never replaces, so of two that come at once, one wins. */
+async function create(file: string, content: Claim): Promise<boolean> {
+  const draft = `${file}.${randomUUID()}.tmp`;
+  await writeFile(draft, JSON.stringify(content), { mode: 0o600 });
+  try {
+    await link(draft, file);
+    return true;
   } catch (error) {
-    const other = (error as NodeJS.ErrnoException).code === "EEXIST" ? await readClaim(directory) : undefined;
-    throw other ? claimed(other) : error;
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
   } finally {
     await rm(draft, { force: true });
   }
-  return previous;
+}
+
+/**
+ * @returns a dead one's claim.
+ * @throws {Failure} exit 4 when whose claim it is lives.
+ */
+async function findDead(file: string): Promise<Claim | undefined> {
+  const found = await readFrom(file);
+  if (found && (await isRunning(found.owner))) throw claimed(found);
+  return found;
+}
+
+async function readFrom(file: string): Promise<Claim | undefined> {
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as Claim;
+  } catch {
+    // Cut off by a power failure: whoever wrote it is gone.
+    return { owner: { pid: 0, started: "" } };
+  }
 }
 
 /** Adds the app to our own claim. */
@@ -61,8 +91,7 @@ export async function release(directory: string): Promise<void> {
   await rm(fileOf(directory), { force: true });
 }
 
-function claimed({ owner }: Claim): Failure {
-  return new Failure("This project is up already", `process ${owner.pid} runs it`, ["bun scripts/up.ts --down"], {
-    exitCode: exitCodes.locked,
-  });
+function claimed(by: Claim | undefined): Failure {
+  const why = by ? `process ${by.owner.pid} runs it` : "another `up` has just begun";
+  return new Failure("This project is up already", why, ["bun scripts/up.ts --down"], { exitCode: exitCodes.locked });
 }

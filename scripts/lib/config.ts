@@ -47,6 +47,8 @@ const configSchema = z.strictObject({
 
 export type Config = z.input<typeof configSchema>;
 
+const correctIt = ["correct dbops.config.ts, then run this again"];
+
 /**
  * The configuration of the project in a directory.
  * @throws {Failure} exit 2: no such file, or anything wrong in it.
@@ -64,7 +66,9 @@ export async function loadConfig(directory = process.cwd()): Promise<Config> {
     );
   }
   const module = await import(pathToFileURL(file).href).catch((error) => {
-    throw new Failure("Cannot read dbops.config.ts", (error as Error).message, [], { exitCode: exitCodes.usage });
+    throw new Failure("Cannot read dbops.config.ts", (error as Error).message, correctIt, {
+      exitCode: exitCodes.usage,
+    });
   });
   return parseConfig(module.default);
 }
@@ -75,7 +79,7 @@ export function parseConfig(untrusted: unknown): Config {
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the whole"}: ${message}`);
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  throw new Failure("Cannot use dbops.config.ts", count, ["correct dbops.config.ts, then run this again"], {
+  throw new Failure("Cannot use dbops.config.ts", count, correctIt, {
     exitCode: exitCodes.usage,
     details: problems.join("\n"),
   });

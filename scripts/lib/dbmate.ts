@@ -51,7 +51,9 @@ export async function migrate({ project, database, interrupted, onLine }: Migrat
     ownGroup: true,
   });
   const wait = { seconds: migrateSeconds, interrupted };
-  const code = await within(wait, program.ended, "dbmate").finally(() => program.stop("SIGTERM", 10));
+  const code = await within(wait, program.ended, { what: "dbmate", next: ["bun scripts/up.ts"] }).finally(() =>
+    program.stop("SIGTERM", 10),
+  );
   if (code !== 0) throw migrationFailure(lines, code);
 }
 
@@ -67,11 +69,12 @@ export function migrationFailure(lines: readonly string[], code: number | string
       .slice(Math.max(last, 0))
       .filter((line) => !isUntrue(line))
       .join("\n"),
+    read: "docs/runbook/migration-failed.md",
   });
 }
 
 /** dbmate says "Applied" about the file that has just failed, too. */
-export const isUntrue = (line: string) => line.startsWith("Applied: ");
+const isUntrue = (line: string) => line.startsWith("Applied: ");
 
 /** The program itself: the package's own command is a wrapper that exits 0 when a signal ends dbmate. */
 function findDbmate(project: string): string {

@@ -5,6 +5,8 @@ import { type Command, run } from "./run.ts";
 /** An engine that does not answer within this time is as good as none. */
 const answerSeconds = 10;
 
+export const notInstalled = "docker is not installed";
+
 /** @returns why Docker cannot be used, or undefined when engine and Compose answer. */
 export async function whyNoDocker(): Promise<string | undefined> {
   const ask = (argv: readonly string[]) => run({ argv, timeoutSeconds: answerSeconds });
@@ -12,24 +14,21 @@ export async function whyNoDocker(): Promise<string | undefined> {
     await ask(["docker", "version", "--format", "{{.Server.Version}}"]);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    if (error.why.includes("not installed")) return "docker is not installed";
+    if (error.why.includes("not installed")) return notInstalled;
     return `no Docker Engine answers (${error.details?.split("\n")[0] ?? error.why})`;
   }
   const compose = await ask(["docker", "compose", "version", "--short"]).catch(() => undefined);
   return compose ? undefined : "docker has no Compose plugin";
 }
 
-/** @throws {Failure} exit 2 when --engine docker was asked for and cannot be had. */
-export function requireDocker(why: string | undefined): void {
+/**
+ * @param otherwise the command that does without.
+ * @throws {Failure} exit 2 when there is a reason why it cannot be used.
+ */
+export function requireDocker(why: string | undefined, otherwise: string): void {
   if (!why) return;
-  throw new Failure(
-    "Cannot use Docker",
-    why,
-    ["start Docker, then run this again", "bun scripts/up.ts --engine embedded"],
-    {
-      exitCode: exitCodes.usage,
-    },
-  );
+  const next = ["start Docker, then run this again", otherwise];
+  throw new Failure("Cannot use Docker", why, next, { exitCode: exitCodes.usage });
 }
 
 /** `docker compose …` in the project's directory, where .env names the Compose files. */
@@ -45,8 +44,18 @@ export const composeUp = (waitSeconds: number, appImage: string | undefined) =>
     ...["--detach", "--remove-orphans", "--wait", "--wait-timeout", `${waitSeconds}`],
   ] as const;
 
-export const composeDown = (volumes: boolean) =>
-  ["down", "--remove-orphans", ...(volumes ? ["--volumes"] : [])] as const;
+export type DownOptions = {
+  /** Deletes the data. */
+  volumes?: boolean;
+  /** Instead of each service's stop_grace_period. */
+  graceSeconds?: number;
+};
+
+export const composeDown = ({ volumes, graceSeconds }: DownOptions) => [
+  ...["down", "--remove-orphans"],
+  ...(volumes ? ["--volumes"] : []),
+  ...(graceSeconds === undefined ? [] : ["--timeout", `${graceSeconds}`]),
+];
 
 export type Service = { Service: string; State: string; ExitCode: number; Health: string };
 
@@ -59,12 +68,16 @@ export async function services(project: string): Promise<Service[]> {
     .map((line) => JSON.parse(line) as Service);
 }
 
-/** Those to blame when `up --wait` has failed: they ended badly, or run and are not healthy. In the order of `ps`. */
+/**
+ * Those to blame when `up --wait` has failed: they ended badly, or run and are not healthy.
+ * Postgres first: all others wait for it.
+ */
 export function failedServices(all: readonly Service[]): string[] {
   const failed = all.filter(({ State, ExitCode, Health }) =>
     State === "exited" || State === "dead" ? ExitCode !== 0 : Health === "unhealthy",
   );
-  return failed.map(({ Service }) => Service);
+  const names = failed.map(({ Service }) => Service);
+  return names.sort((one, other) => Number(other === "postgres") - Number(one === "postgres"));
 }
 
 /** The last lines that a service has written. */
@@ -75,11 +88,15 @@ export async function lastLines(project: string, service: string, lines: number)
   return stdout.trimEnd();
 }
 
-/** The volumes of the project that exist, by their names on this machine. */
-export async function volumes(project: string, name: string): Promise<string[]> {
-  const { stdout } = await run({
-    argv: ["docker", "volume", "ls", "--quiet", "--filter", `label=com.docker.compose.project=${name}`],
-    directory: project,
-  });
+/** The volumes that `down --volumes` would delete, by their names on this machine. */
+export async function volumes(project: string): Promise<string[]> {
+  const label = `label=com.docker.compose.project=${await projectName(project)}`;
+  const { stdout } = await run({ argv: ["docker", "volume", "ls", "--quiet", "--filter", label] });
   return stdout.split("\n").filter(Boolean);
+}
+
+/** Compose's own, which is not always dbops.config.ts's: COMPOSE_PROJECT_NAME and `name:` of compose.yaml decide. */
+async function projectName(project: string): Promise<string> {
+  const { stdout } = await run(compose(project, ["config", "--format", "json"]));
+  return (JSON.parse(stdout) as { name: string }).name;
 }

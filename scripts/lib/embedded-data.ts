@@ -11,6 +11,8 @@ import { within } from "./wait.ts";
 type Owner = { user: string; password: string; interrupted: AbortSignal; settings?: Readonly<Record<string, string>> };
 
 const initializeSeconds = 120;
+/** A full disk is the usual reason. */
+const retry = ["df -h .dbops", "bun scripts/up.ts"];
 /** A fast shutdown ends connections at once; what takes time is writing everything to disk. */
 export const stopSeconds = 20;
 
@@ -60,13 +62,12 @@ export async function initialize(home: Home, data: string, options: Owner): Prom
       ownGroup: true,
       ...(home.user && { user: home.user }),
     });
-    const code = await within(
-      { seconds: initializeSeconds, interrupted: options.interrupted },
-      initdb.ended,
-      "initdb",
-    ).finally(() => initdb.stop("SIGTERM", 5));
+    const code = await within({ seconds: initializeSeconds, interrupted: options.interrupted }, initdb.ended, {
+      what: "initdb",
+      next: retry,
+    }).finally(() => initdb.stop("SIGTERM", 5));
     if (code !== 0)
-      throw new Failure("Cannot create the database files", `initdb ended with ${code}`, [], {
+      throw new Failure("Cannot create the database files", `initdb ended with ${code}`, retry, {
         details: lines.join("\n"),
       });
     await rename(unfinished, data);

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { initialize, stopLeftover, stopSeconds } from "./embedded-data.ts";
 import { type Home, prepareHome } from "./embedded-home.ts";
 import { exitCodes, Failure } from "./failure.ts";
-import { portTaken, requireFreePort } from "./port.ts";
+import { portFailure, requireFreePort } from "./port.ts";
 import { type Connection, withConnection } from "./postgres.ts";
 import { type Running, start } from "./run.ts";
 import { poll } from "./wait.ts";
@@ -44,7 +44,7 @@ export async function startEmbedded(options: EmbeddedOptions): Promise<Embedded>
   const home = await prepareHome(options.project, options.directory);
   const data = join(home.directory, "data");
   await stopLeftover(data);
-  await requireFreePort(options.port, "127.0.0.1", "POSTGRES_PORT");
+  await requireFreePort(options.port, ["127.0.0.1"], "POSTGRES_PORT");
   if (!existsSync(data)) await initialize(home, data, options);
   const server = await launch(home, data, options);
   try {
@@ -66,6 +66,8 @@ async function launch(home: Home, data: string, options: EmbeddedOptions): Promi
     ...options.settings,
   };
   const log = createWriteStream(join(home.directory, "postgres.log"), { mode: 0o600 });
+  // On a full disk Postgres goes on, and so do we: the tail below is in memory.
+  log.on("error", () => {});
   const tail: string[] = [];
   const program = await start({
     argv: [
@@ -117,7 +119,8 @@ async function untilReady(server: Embedded, options: EmbeddedOptions): Promise<v
 }
 
 function didNotStart(server: Embedded, why: string): Failure {
-  if (server.logTail().includes("Address already in use")) return portTaken(server.port, "POSTGRES_PORT");
+  if (server.logTail().includes("Address already in use"))
+    return portFailure("EADDRINUSE", server.port, "POSTGRES_PORT");
   const otherMajor = server.logTail().includes("incompatible with server");
   const next = otherMajor
     ? [

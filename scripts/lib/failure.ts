@@ -11,7 +11,7 @@ export const exitCodes = {
   interrupted: 130,
 } as const;
 
-export type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
+type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
 type FailureOptions = {
   exitCode?: ExitCode;
@@ -62,14 +62,15 @@ export function failureAsJson(failure: Failure): string {
 
 /** The single exit for errors. A stack is printed only where DBOPS_VERBOSE is set: it helps us, not the person on call. */
 export function reportAndExit(error: unknown): never {
-  const failure = error instanceof Failure ? error : unexpected(error);
+  const failure = asFailure(error);
   if (process.argv.includes("--json")) console.log(failureAsJson(failure));
   console.error(formatFailure(failure));
   if (process.env.DBOPS_VERBOSE) console.error(error);
   process.exit(failure.exitCode);
 }
 
-function unexpected(error: unknown): Failure {
+export function asFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
   const message = error instanceof Error ? error.message : String(error);
   return new Failure("Unexpected error", message, ["the same command with DBOPS_VERBOSE=1 shows where"], {
     cause: error,

@@ -1,6 +1,6 @@
 // Processes that somebody else started: who is behind a number, and stopping it without ever hitting a stranger.
 import { readFile } from "node:fs/promises";
-import { run } from "./run.ts";
+import { run, sendSignal } from "./run.ts";
 import { poll } from "./wait.ts";
 
 /** A process and a text that no later process with the same number can have. */
@@ -29,10 +29,10 @@ export async function commandLine(pid: number): Promise<string> {
  */
 export async function stopProcess(found: Identity, signal: NodeJS.Signals, waitSeconds: number): Promise<boolean> {
   if (!(await isRunning(found))) return false;
-  process.kill(found.pid, signal);
+  sendSignal(found.pid, signal);
   const gone = () => poll({ seconds: waitSeconds }, async () => ((await isRunning(found)) ? undefined : true));
   if (!(await gone()) && (await isRunning(found))) {
-    process.kill(found.pid, "SIGKILL");
+    sendSignal(found.pid, "SIGKILL");
     await gone();
   }
   return true;

@@ -51,7 +51,8 @@ export async function run(command: Command): Promise<Result> {
       timedOut = true;
       sendSignal(child.pid, signal);
     }, afterSeconds * 1000);
-  const timers = [end("SIGTERM", timeoutSeconds), end("SIGKILL", timeoutSeconds + killAfterSeconds)];
+  const letGo = setTimeout(() => stopReading(child.child), (timeoutSeconds + killAfterSeconds) * 1000);
+  const timers = [end("SIGTERM", timeoutSeconds), end("SIGKILL", timeoutSeconds + killAfterSeconds), letGo];
   const output = await child.finally(() => timers.forEach(clearTimeout));
   const seconds = (performance.now() - started) / 1000;
   const result = { exitCode: output.exitCode ?? 128, stdout: output.stdout, stderr: output.stderr, seconds };
@@ -105,8 +106,13 @@ export async function start(program: LongRunning): Promise<Running> {
     pid: child.pid!,
     ended,
     async stop(signal, waitSeconds) {
-      sendSignal(child.pid, signal);
-      const kill = setTimeout(() => sendSignal(child.pid, "SIGKILL"), waitSeconds * 1000);
+      // A negative number is the whole group: behind `sh -c` or `npm start` the app itself is a grandchild of ours.
+      const target = program.ownGroup ? -child.pid! : child.pid!;
+      sendSignal(target, signal);
+      const kill = setTimeout(() => {
+        sendSignal(target, "SIGKILL");
+        stopReading(child);
+      }, waitSeconds * 1000);
       await ended;
       clearTimeout(kill);
     },
@@ -150,13 +156,22 @@ function ignoreBrokenPipe(stdin: Writable): void {
   stdin.on("error", () => {});
 }
 
-/** Not child.kill(): Deno's does nothing when called a second time, so a SIGKILL after a SIGTERM would be lost. */
-function sendSignal(pid: number | undefined, signal: NodeJS.Signals): void {
+/**
+ * Does nothing when the process is gone.
+ * Not child.kill(): Deno's does nothing when called a second time, so a SIGKILL after a SIGTERM would be lost.
+ */
+export function sendSignal(pid: number | undefined, signal: NodeJS.Signals): void {
   try {
     if (pid !== undefined) process.kill(pid, signal);
   } catch {
     // Already gone, which is what was wanted.
   }
+}
+
+/** A grandchild may hold the pipes open for as long as it lives, and a program counts as ended only when they are closed. */
+function stopReading(child: ChildProcess | undefined): void {
+  child?.stdout?.destroy();
+  child?.stderr?.destroy();
 }
 
 function mergedEnvironment(changes: Command["environment"]): Record<string, string> {

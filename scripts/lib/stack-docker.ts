@@ -1,7 +1,18 @@
-// The stack in containers: `docker compose up`, with what went wrong told in one place.
+// The stack in containers: `docker compose up` and `down`.
+import { composeFailure } from "./compose-failure.ts";
 import { migrationFailure } from "./dbmate.ts";
-import { compose, composeDown, composeUp, failedServices, lastLines, services, volumes } from "./docker.ts";
-import { exitCodes, Failure } from "./failure.ts";
+import {
+  compose,
+  composeDown,
+  composeUp,
+  type DownOptions,
+  failedServices,
+  lastLines,
+  services,
+  volumes,
+} from "./docker.ts";
+import { asFailure, type Failure, formatFailure } from "./failure.ts";
+import { requireFreePort } from "./port.ts";
 import { run, start } from "./run.ts";
 import { type Project, type Stack, untilHealthy } from "./stack.ts";
 import { phase, quote } from "./terminal.ts";
@@ -17,17 +28,25 @@ const healthySeconds = 120;
  */
 export async function upDocker(project: Project, interrupted: AbortSignal): Promise<Omit<Stack, "seconds">> {
   const wasRunning = (await services(project.directory)).some(({ State }) => State === "running");
+  // Compose notices for itself when 127.0.0.1 is taken.
+  if (!wasRunning) await requireFreePort(project.httpPort, ["::1"], "HTTP_PORT");
   try {
     if (wasRunning) await migrateFirst(project, interrupted);
     phase("docker compose up");
     const words = composeUp(healthySeconds, project.environment.APP_IMAGE);
     const { code, lines } = await runCompose(project, words, interrupted);
     if (code !== 0) throw await explain(project, lines);
-    const url = `http://localhost:${project.httpPort}`;
-    const token = project.environment.HEALTH_TOKEN;
-    return { engine: "docker", url, health: await untilHealthy({ url, seconds: 30, interrupted, token }) };
+    const health = await untilHealthy({
+      port: project.httpPort,
+      seconds: 30,
+      interrupted,
+      token: project.environment.HEALTH_TOKEN,
+      otherwise: { next: ["docker compose logs app", "bun scripts/up.ts"] },
+    });
+    return { engine: "docker", url: `http://localhost:${project.httpPort}`, health };
   } catch (error) {
-    if (interrupted.aborted && !wasRunning) await downDocker(project, false);
+    // While its very first start creates the database, Postgres does not hear the signal: no 90 s for that.
+    if (interrupted.aborted && !wasRunning) await downAfterError(project, { graceSeconds: 5 });
     throw error;
   }
 }
@@ -39,7 +58,9 @@ export async function upDocker(project: Project, interrupted: AbortSignal): Prom
 async function migrateFirst(project: Project, interrupted: AbortSignal): Promise<void> {
   phase("docker compose run migrations");
   const { code, lines } = await runCompose(project, ["run", "--rm", "--no-TTY", "migrations"], interrupted);
-  if (code !== 0) throw migrationFailure(lines, code);
+  if (code === 0) return;
+  const isByDbmate = lines.some((line) => line.startsWith("Error: "));
+  throw isByDbmate ? migrationFailure(lines, code) : await explain(project, lines);
 }
 
 type Composed = { code: number | NodeJS.Signals; lines: string[] };
@@ -57,9 +78,10 @@ async function runCompose(project: Project, words: readonly string[], interrupte
     },
     ownGroup: true,
   });
-  const code = await within({ seconds: upSeconds, interrupted }, program.ended, "docker compose").finally(() =>
-    program.stop("SIGINT", 20),
-  );
+  const code = await within({ seconds: upSeconds, interrupted }, program.ended, {
+    what: "docker compose",
+    next: ["docker compose ps --all", "docker compose logs", "bun scripts/up.ts"],
+  }).finally(() => program.stop("SIGINT", 20));
   return { code, lines };
 }
 
@@ -69,38 +91,25 @@ export function isNews(line: string): boolean {
 }
 
 /** Containers and networks go; data only with its volumes. Harmless on repetition. */
-export async function downDocker(project: Project, withVolumes: boolean): Promise<void> {
-  phase(`docker compose ${composeDown(withVolumes).join(" ")}`);
-  await run(compose(project.directory, composeDown(withVolumes), { timeoutSeconds: 120 }));
+export async function downDocker(project: Project, options: DownOptions = {}): Promise<void> {
+  const words = composeDown(options);
+  phase(`docker compose ${words.join(" ")}`);
+  await run(compose(project.directory, words, { timeoutSeconds: 120 }));
+}
+
+/** The first error is the one to throw: what goes wrong here as well is only told. */
+export async function downAfterError(project: Project, options: DownOptions = {}): Promise<void> {
+  await downDocker(project, options).catch((error) => console.error(formatFailure(asFailure(error))));
 }
 
 /** What there is to take down: containers, and the volumes with the data. */
 export async function observeDocker(project: Project): Promise<{ containers: string[]; volumes: string[] }> {
   const all = await services(project.directory);
-  return {
-    containers: all.map(({ Service }) => Service),
-    volumes: await volumes(project.directory, project.config.name),
-  };
+  return { containers: all.map(({ Service }) => Service), volumes: await volumes(project.directory) };
 }
 
 async function explain(project: Project, lines: readonly string[]): Promise<Failure> {
-  const because = (why: string, next: readonly string[], details: string) =>
-    new Failure("Cannot start the stack", why, [...next, "bun scripts/up.ts"], { details });
-  const portTaken = lines.findLast((line) => /port is already allocated|address already in use/.test(line));
-  if (portTaken) {
-    const next = ["set HTTP_PORT or POSTGRES_PORT in .env to another port", "bun scripts/up.ts"];
-    return new Failure("Cannot start the stack", "a port is taken", next, {
-      details: portTaken,
-      exitCode: exitCodes.usage,
-    });
-  }
-  const [failed] = failedServices(await services(project.directory));
-  if (!failed) return because("docker compose up failed", [], lines.slice(-15).join("\n"));
-  const log = await lastLines(project.directory, failed, 50);
-  if (failed === "migrations") return migrationFailure(log.split("\n"), "an error");
-  return because(
-    `service "${failed}" failed`,
-    [`docker compose logs ${failed}`],
-    log.split("\n").slice(-15).join("\n"),
-  );
+  const [service] = failedServices(await services(project.directory));
+  const log = service && (await lastLines(project.directory, service, 50));
+  return composeFailure(lines, service && log !== undefined ? { service, log } : undefined);
 }

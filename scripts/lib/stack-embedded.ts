@@ -48,7 +48,7 @@ export async function upEmbedded(
   try {
     if (killed?.app && (await stopProcess(killed.app, "SIGTERM", appStopSeconds)))
       phase("stopped an app that a killed `up` had left running");
-    await requireFreePort(project.httpPort, "0.0.0.0", "HTTP_PORT");
+    await requireFreePort(project.httpPort, ["0.0.0.0", "127.0.0.1", "::1"], "HTTP_PORT");
     const postgres = await startPostgres(project, interrupted);
     undo.push(() => postgres.stop());
     phase("dbmate up");
@@ -63,17 +63,17 @@ export async function upEmbedded(
     undo.push(() => app.stop("SIGTERM", appStopSeconds));
     const appIdentity = await identify(app.pid);
     if (appIdentity) await recordApp(directory, appIdentity);
-    const url = `http://localhost:${project.httpPort}`;
     const health = await untilHealthy({
-      url,
+      port: project.httpPort,
       seconds: readySeconds,
       interrupted,
       token: project.environment.HEALTH_TOKEN,
       stillHopeful: app.throwIfEnded,
+      otherwise: { next: ["bun scripts/up.ts"], lastLines: app.lastLines },
     });
     return {
       engine: "embedded",
-      url,
+      url: `http://localhost:${project.httpPort}`,
       health,
       broken: Promise.race([
         app.failure,

@@ -31,13 +31,17 @@ export type Stack = {
 
 /**
  * Reads the project's values. Where .env is missing, as in a teammate's clone because it is git-ignored, it is made,
- * and written unless this is only a plan.
+ * and written if that is wanted: a plan changes nothing.
  * @throws {Failure} exit 2 naming every value that is missing or no port.
  */
-export async function readProject(directory: string, config: Config, only?: "plan"): Promise<Project> {
+export async function readProject(
+  directory: string,
+  config: Config,
+  { writeMissing }: { writeMissing: boolean },
+): Promise<Project> {
   const file = join(directory, ".env");
   const missing = existsSync(file) ? undefined : localEnvironment({ ...config, password: generatePassword() });
-  if (missing && !only) {
+  if (missing && writeMissing) {
     phase("there is no .env yet: writing one with a new password");
     await writeSecretFile(file, missing);
   }
@@ -70,7 +74,11 @@ export function withOverrides(
   shell: Record<string, string | undefined>,
 ): Record<string, string> {
   const values: Record<string, string> = { HTTP_PORT: "8080", POSTGRES_PORT: "5432", ...file };
-  for (const name of Object.keys(values)) values[name] = shell[name] ?? values[name]!;
+  // The optional ones too, although .env need not name them: Compose hands them on from the shell.
+  for (const name of ["APP_IMAGE", "HEALTH_TOKEN", ...Object.keys(values)]) {
+    const value = shell[name] ?? values[name];
+    if (value !== undefined) values[name] = value;
+  }
   return values;
 }
 
@@ -79,17 +87,22 @@ function isPort(text: string | undefined): boolean {
 }
 
 type Health = {
-  url: string;
+  port: number;
   seconds: number;
   interrupted: AbortSignal;
   /** The HEALTH_TOKEN, if there is one: without it the app tells its status and nothing more. */
   token: string | undefined;
   /** Throws when waiting longer is pointless. */
   stillHopeful?: () => void;
+  /** What to say when the time is over: the commands to go on with, and what the app has written. */
+  otherwise: { next: readonly string[]; lastLines?: () => string };
 };
 
 /** Asks until /health/ready says yes, then returns what /health/database says. */
-export async function untilHealthy({ url, seconds, interrupted, token, stillHopeful }: Health): Promise<unknown> {
+export async function untilHealthy(wanted: Health): Promise<unknown> {
+  const { port, seconds, interrupted, token, stillHopeful, otherwise } = wanted;
+  // Not "localhost": on its other address, ::1, a stranger may listen.
+  const url = `http://127.0.0.1:${port}`;
   let lastAnswer = "no answer yet";
   const ready = await poll({ seconds, interrupted }, async () => {
     stillHopeful?.();
@@ -97,7 +110,13 @@ export async function untilHealthy({ url, seconds, interrupted, token, stillHope
     lastAnswer = answer.text;
     return answer.ok || undefined;
   });
-  if (!ready) throw new Failure("The app is not ready", `after ${seconds} s ${url}/health/ready says: ${lastAnswer}`);
+  if (!ready) {
+    const why = `after ${seconds} s ${url}/health/ready says: ${lastAnswer}`;
+    throw new Failure("The app is not ready", why, otherwise.next, {
+      ...(otherwise.lastLines && { details: otherwise.lastLines() }),
+      read: "docs/runbook/app-does-not-start.md",
+    });
+  }
   const { text } = await ask(`${url}/health/database`, token);
   return JSON.parse(text) as unknown;
 }

@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { type Check, expectedVersions, formatProblem, type Report, validate } from "../validator.ts";
 import { parseArguments } from "./args.ts";
 import { exitCodes, Failure, reportAndExit } from "./failure.ts";
+import { packageMissing } from "./packages.ts";
 
 const commandLine = {
   command: "bun scripts/validator.ts",
@@ -31,7 +32,8 @@ async function main(argv: readonly string[]): Promise<void> {
     return;
   }
   // Imported here: an image that only bakes has neither zod nor dotenv.
-  const [{ loadConfig }, { connectAsConfigured }] = await Promise.all([import("./config.ts"), import("./postgres.ts")]);
+  const { loadConfig } = await import("./config.ts").catch(packageMissing);
+  const { connectAsConfigured } = await import("./postgres.ts").catch(packageMissing);
   const { schema } = await loadConfig();
   const sql = await connectAsConfigured(process.env, process.cwd());
   const report = await validate(sql, { ...schema, versions }).finally(() => sql.end({ timeout: 0 }));

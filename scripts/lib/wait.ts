@@ -1,7 +1,7 @@
 // Bounded waiting: every wait of this kit ends, says what it waited for, and can be interrupted.
 import { exitCodes, Failure } from "./failure.ts";
 
-export type Wait = { seconds: number; everyMilliseconds?: number; interrupted?: AbortSignal };
+type Wait = { seconds: number; everyMilliseconds?: number; interrupted?: AbortSignal };
 
 /**
  * Asks again and again until the answer is not undefined.
@@ -19,16 +19,22 @@ export async function poll<T>(wait: Wait, ask: () => Promise<T | undefined>): Pr
   return undefined;
 }
 
+type WaitingFor = {
+  what: string;
+  /** The commands to go on with when the time is over. */
+  next: readonly string[];
+};
+
 /**
  * Settles like the promise, but waits no longer than the seconds, and no longer than until the signal is aborted.
  * What is behind the promise goes on: the caller stops it.
  * @throws {Failure} when the time is over; the signal's reason when it is aborted.
  */
-export async function within<T>(wait: Wait, promise: Promise<T>, waitingFor: string): Promise<T> {
+export async function within<T>(wait: Wait, promise: Promise<T>, { what, next }: WaitingFor): Promise<T> {
   wait.interrupted?.throwIfAborted();
   let tidyUp = () => {};
   const tooLong = new Promise<never>((_, reject) => {
-    const over = () => reject(new Failure(`Gave up waiting for ${waitingFor}`, `nothing within ${wait.seconds} s`));
+    const over = () => reject(new Failure(`Gave up waiting for ${what}`, `nothing within ${wait.seconds} s`, next));
     const timer = setTimeout(over, wait.seconds * 1000);
     const onAbort = () => reject(wait.interrupted?.reason);
     wait.interrupted?.addEventListener("abort", onAbort);
@@ -47,15 +53,17 @@ export function untilAborted(signal: AbortSignal): Promise<void> {
 }
 
 /**
- * Aborted by Ctrl-C, SIGTERM or a closed terminal, with a Failure that exits 130. From then on these signals no
- * longer end this process by themselves: whoever calls this unwinds, and stops what it has started on the way.
+ * Aborted by Ctrl-C, SIGTERM or a closed terminal, or when nobody reads our output any more, as behind `| head -1`; with
+ * a Failure that exits 130. From then on none of these ends this process by itself: whoever calls this unwinds, and
+ * stops what it has started on the way.
  */
 export function interruption(): AbortSignal {
   const controller = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(name, () => {
-      controller.abort(new Failure("Interrupted", `by ${name}`, [], { exitCode: exitCodes.interrupted }));
-    });
+  const interrupt = (why: string) =>
+    controller.abort(new Failure("Interrupted", why, [], { exitCode: exitCodes.interrupted }));
+  for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(name, () => interrupt(`by ${name}`));
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", () => interrupt("nobody reads the output any more"));
   }
   return controller.signal;
 }

@@ -50,12 +50,12 @@ async function route(request: Request): Promise<Response> {
   }
 }
 
-/** Newest first. `before` is the id that the last page ended with. */
+/** Newest first, without addresses: nobody signs in yet. `before` is the id that the last page ended with. */
 async function listAccounts(query: URLSearchParams): Promise<{ accounts: unknown[] }> {
   const limit = readInteger(query, "limit", { smallest: 1, largest: 100, otherwise: 20 });
   const before = readInteger(query, "before", { smallest: 1, largest: Number.MAX_SAFE_INTEGER });
   const accounts = await sql`
-    select id, email, created_at from accounts
+    select id, created_at from accounts
     where disabled_at is null ${before === undefined ? sql`` : sql`and id < ${before}`}
     order by id desc limit ${limit!}`;
   return { accounts };
@@ -63,7 +63,12 @@ async function listAccounts(query: URLSearchParams): Promise<{ accounts: unknown
 
 async function createAccount(body: unknown): Promise<unknown> {
   const { email, password } = (body ?? {}) as Record<string, unknown>;
-  if (typeof email !== "string" || email.length > 254 || !/^[^\s@]+@[^\s@]+$/.test(email)) {
+  if (
+    typeof email !== "string" ||
+    email.length > 254 ||
+    !/^[^\s@\0]+@[^\s@\0]+$/.test(email) ||
+    !email.isWellFormed()
+  ) {
     throw new Refusal(422, "email must be an address, at most 254 characters");
   }
   if (typeof password !== "string" || password.length < 12 || password.length > 200) {
@@ -104,6 +109,8 @@ class Refusal extends Error {
 }
 
 async function answer(request: Request): Promise<Response> {
+  // Before it is counted: a Host header such as "1.2.3.4.5" makes an address that cannot be parsed.
+  if (!URL.canParse(request.url)) return Response.json({ error: "the address is not valid" }, { status: 400 });
   inFlight++;
   lastRequestAt = performance.now();
   const started = performance.now();

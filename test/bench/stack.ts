@@ -1,8 +1,9 @@
 // How long until the whole stack is healthy, images present: beside the same stack without start_interval, where Docker
 // looks for the first time after a whole interval; and beside the embedded engine.
 import { run } from "../../scripts/lib/run.ts";
+import { up } from "../lab/observe.ts";
 import { buildAppImage, createProject, type Project } from "../lab/project.ts";
-import { createStackProject } from "../live/stack.ts";
+import { createStackProject } from "../lab/stack.ts";
 
 const rounds = 5;
 
@@ -42,7 +43,7 @@ async function timeUp(project: Project, from: { fresh?: boolean }): Promise<numb
   if (from.fresh !== undefined) {
     await project.compose(["down", "--timeout", "5", ...(from.fresh ? ["--volumes"] : [])]);
   }
-  return (await project.compose(["up", "--detach", "--wait"])).seconds;
+  return (await project.compose(up)).seconds;
 }
 
 async function slowDown(project: Project): Promise<void> {

@@ -2,8 +2,8 @@
 // applied versions and 20 critical tables. Loopback is the kindest case: each further round trip costs its network's latency.
 import type { Sql } from "postgres";
 import { validate } from "../../scripts/validator.ts";
+import { startCountingProxy } from "../lab/counting-proxy.ts";
 import { startPostgres } from "../lab/postgres.ts";
-import { startCountingProxy } from "../live/counting-proxy.ts";
 
 const repetitions = 50;
 

@@ -1,6 +1,6 @@
 // The demo's project, made by the scaffolder as people get it, and on an engine that answers.
 import { existsSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, readFile, rm, symlink } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { compose, whyNoDocker } from "../../scripts/lib/docker.ts";
 import { writeSecretFile } from "../../scripts/lib/environment.ts";
@@ -9,7 +9,9 @@ import { run } from "../../scripts/lib/run.ts";
 import { phase } from "../../scripts/lib/terminal.ts";
 import { findEngine, startEngine, stopEngine } from "../lab/engine.ts";
 import { ensureImages } from "../lab/images.ts";
-import { freePort, repository } from "../lab/postgres.ts";
+import { freePort } from "../lab/postgres.ts";
+import { linkPackages } from "../lab/project-files.ts";
+import { repository } from "../lab/repository.ts";
 
 export type DemoProject = {
   directory: string;
@@ -71,7 +73,7 @@ async function makeProject({ directory }: DemoProject, interrupted: AbortSignal)
   const answers = ["--name", name, "--no-install", "--no-git", "--yes"];
   await run({ argv: ["node", "dist/create-dbops.mjs", directory, ...answers], directory: repository });
   interrupted.throwIfAborted();
-  await symlink(join(repository, "node_modules"), join(directory, "node_modules"));
+  await linkPackages(directory);
   await avoidTakenPorts(join(directory, ".env"));
 }
 
@@ -81,7 +83,7 @@ async function avoidTakenPorts(file: string): Promise<void> {
   for (const [name, port] of [...text.matchAll(/^(HTTP_PORT|POSTGRES_PORT)=(\d+)$/gm)].map(
     (line) => [line[1]!, Number(line[2])] as const,
   )) {
-    if (await isFreePort(port, "0.0.0.0")) continue;
+    if ((await isFreePort(port, "0.0.0.0")) && (await isFreePort(port, "::1"))) continue;
     const free = await freePort();
     phase(`port ${port} is taken: ${name}=${free}`);
     text = text.replace(`${name}=${port}`, `${name}=${free}`);

@@ -1,13 +1,15 @@
 // The lab's own Docker Engine as a daemon: its places, its options, and what it changes on the machine while it runs.
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { Failure } from "../../scripts/lib/failure.ts";
+import { identify } from "../../scripts/lib/process.ts";
 import { run } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { cacheFolder, stateFolder } from "./cache.ts";
 import { engineFiles } from "./engine-files.ts";
 import { type Version, versionOf } from "./engine-version.ts";
-import { absentSharedFolders, endLeftovers, isAlive, removeSharedFolders, removeStalePidFiles } from "./leftovers.ts";
+import { absentSharedFolders, endLeftovers, removeSharedFolders, removeStalePidFiles } from "./leftovers.ts";
 import { chooseNetwork, createBridge, type Firewall, type Network, observeFirewall, removeNetwork } from "./network.ts";
-import { poll, startDaemon } from "./process.ts";
+import { startDaemon } from "./process.ts";
 
 const startWithinSeconds = 60;
 
@@ -41,7 +43,9 @@ export async function startDockerd(): Promise<{ environment: Record<string, stri
   writeFileSync(stateFolder("daemon.json"), JSON.stringify(daemonOptions(network), null, 2));
   const argv = ["dockerd", "--config-file", stateFolder("daemon.json")];
   const pid = await startDaemon({ argv, environment, log });
-  const version = await poll(startWithinSeconds, async () => (isAlive(pid) ? await versionOf(environment) : null));
+  const version = await poll({ seconds: startWithinSeconds }, async () =>
+    (await identify(pid)) ? await versionOf(environment) : null,
+  );
   if (version) return { environment, version };
   const why = version === null ? "dockerd ended by itself" : `dockerd gave no answer within ${startWithinSeconds} s`;
   const details = readFileSync(log, "utf8").trimEnd().split("\n").slice(-15).join("\n");

@@ -1,7 +1,8 @@
 // Ends an engine and whatever it left running or mounted, found by its own folders, never by a program's name.
 import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
-import { run } from "../../scripts/lib/run.ts";
-import { poll } from "./process.ts";
+import { run, sendSignal } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
+import { allProcesses, argvOf, childrenOf } from "./processes.ts";
 
 type Leftovers = { pidFile: string; folders: readonly string[] };
 
@@ -12,11 +13,11 @@ export async function endLeftovers({ pidFile, folders }: Leftovers): Promise<voi
   const pid = existsSync(pidFile) ? Number(readFileSync(pidFile, "utf8")) : undefined;
   if (pid && processesOf(folders).includes(pid)) {
     process.kill(pid, "SIGTERM");
-    await poll(stopWithinSeconds, async () => (processesOf(folders).includes(pid) ? undefined : true));
+    await poll({ seconds: stopWithinSeconds }, async () => (processesOf(folders).includes(pid) ? undefined : true));
   }
   // A container's own processes carry none of our paths: ending a shim's container goes through its children.
-  for (const left of processesOf(folders)) for (const one of [...childrenOf(left), left]) end(one);
-  await poll(5, async () => (processesOf(folders).length > 0 ? undefined : true));
+  for (const left of processesOf(folders)) for (const one of [...descendantsOf(left), left]) sendSignal(one, "SIGKILL");
+  await poll({ seconds: 5 }, async () => (processesOf(folders).length > 0 ? undefined : true));
   const mounts = readFileSync("/proc/self/mounts", "utf8")
     .split("\n")
     .map((line) => line.split(" ")[1] ?? "");
@@ -48,7 +49,7 @@ export function removeSharedFolders(folders: readonly string[]): void {
  * dockerd and containerd would take that process for themselves and refuse to start.
  */
 export function removeStalePidFiles(pidFiles: readonly string[], folders: readonly string[]): void {
-  const alive = processesOf(folders).filter(isAlive);
+  const alive = processesOf(folders);
   for (const file of pidFiles.filter((path) => existsSync(path))) {
     if (!alive.includes(Number(readFileSync(file, "utf8")))) rmSync(file);
   }
@@ -56,38 +57,14 @@ export function removeStalePidFiles(pidFiles: readonly string[], folders: readon
 
 /** Processes whose command line names a file inside one of the folders: dockerd, containerd and the containers' shims. */
 function processesOf(folders: readonly string[]): number[] {
-  const numbers = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  const programs = /^[^\0]*(dockerd|containerd|containerd-shim-runc-v2|docker-proxy)\0/;
-  return numbers.map(Number).filter((pid) => {
-    const line = readOrEmpty(`/proc/${pid}/cmdline`);
-    return programs.test(line) && folders.some((folder) => line.includes(`${folder}/`));
+  const programs = /(dockerd|containerd|containerd-shim-runc-v2|docker-proxy)$/;
+  return allProcesses().filter((pid) => {
+    const argv = argvOf(pid);
+    const names = (folder: string) => argv.some((word) => word.includes(`${folder}/`));
+    return programs.test(argv[0] ?? "") && folders.some(names);
   });
 }
 
-function childrenOf(pid: number): number[] {
-  const direct = readOrEmpty(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean).map(Number);
-  return direct.flatMap((child) => [...childrenOf(child), child]);
-}
-
-/** A process that has ended but was not yet waited for counts as gone. */
-export function isAlive(pid: number): boolean {
-  const status = readOrEmpty(`/proc/${pid}/stat`);
-  return status !== "" && !/^\d+ \(.*\) Z/s.test(status);
-}
-
-function end(pid: number): void {
-  try {
-    process.kill(pid, "SIGKILL");
-  } catch {
-    // Gone already, which is what we want.
-  }
-}
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    // A process may end between being listed and being read.
-    return "";
-  }
+function descendantsOf(pid: number): number[] {
+  return childrenOf(pid).flatMap((child) => [...descendantsOf(child), child]);
 }

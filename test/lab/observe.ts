@@ -1,5 +1,5 @@
 // What tests ask of a running project again and again.
-import { poll } from "./process.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import type { Project } from "./project.ts";
 
 /** Every wait is bounded: for "up until healthy", Compose has it from its own health checks. */
@@ -25,7 +25,9 @@ export async function databaseHealth(project: Project) {
 
 /** Whether the condition came true in time. A request that fails meanwhile counts as "not yet". */
 export async function until(seconds: number, condition: () => Promise<boolean>): Promise<boolean> {
-  return (await poll(seconds, async () => ((await condition().catch(() => false)) ? true : undefined))) ?? false;
+  return (
+    (await poll({ seconds: seconds }, async () => ((await condition().catch(() => false)) ? true : undefined))) ?? false
+  );
 }
 
 export async function inspect(project: Project, service: string, format: string): Promise<string> {

@@ -1,16 +1,16 @@
 // A real Postgres for one test file: its own folder and port, up in about a second, gone afterwards.
 //   const server = await startPostgres();   const sql = server.connect();   …   await server.stop();
-import { chmod, mkdtemp, readdir, readFile } from "node:fs/promises";
+import { chmod, mkdtemp } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import postgres from "postgres";
 import { type Embedded, startEmbedded } from "../../scripts/lib/embedded.ts";
 import { removeHome } from "../../scripts/lib/embedded-home.ts";
 import type { Connection } from "../../scripts/lib/postgres.ts";
-
-export const repository = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+import { sendSignal } from "../../scripts/lib/run.ts";
+import { childrenOf } from "./processes.ts";
+import { repository } from "./repository.ts";
 
 export type TestPostgres = Connection & {
   /** postgres://…, for programs that insist on one. */
@@ -61,7 +61,7 @@ export async function startPostgres(
       return client;
     },
     async kill(signal) {
-      const processes = [server.pid, ...(await childrenOf(server.pid))];
+      const processes = [server.pid, ...childrenOf(server.pid)];
       for (const pid of processes) sendSignal(pid, signal);
       if (signal === "SIGKILL") await server.ended;
     },
@@ -72,7 +72,7 @@ export async function startPostgres(
     },
     async stop() {
       await Promise.all(clients.map((client) => client.end({ timeout: 0 })));
-      for (const pid of [...(await childrenOf(server.pid)), server.pid]) sendSignal(pid, "SIGKILL");
+      for (const pid of [...childrenOf(server.pid), server.pid]) sendSignal(pid, "SIGKILL");
       await server.ended;
       await removeHome(directory);
     },
@@ -86,25 +86,4 @@ export async function freePort(): Promise<number> {
   const { port } = server.address() as { port: number };
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-/** Read from /proc, because a bare Debian has no ps. */
-async function childrenOf(parent: number): Promise<number[]> {
-  const processes = (await readdir("/proc")).filter((name) => /^\d+$/.test(name)).map(Number);
-  const parents = await Promise.all(
-    processes.map(async (pid) => {
-      const status = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-      return Number(status.slice(status.lastIndexOf(")") + 2).split(" ")[1]);
-    }),
-  );
-  return processes.filter((_, index) => parents[index] === parent);
-}
-
-/** A process that has ended meanwhile is no mistake. */
-function sendSignal(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ESRCH") throw error;
-  }
 }

@@ -48,14 +48,3 @@ export async function withLock<T>(file: string, waitSeconds: number, work: () =>
     await ended;
   }
 }
-
-/** Asks again every 50 ms until the answer is not undefined. Returns undefined when the time is over. */
-export async function poll<T>(seconds: number, ask: () => Promise<T | undefined>): Promise<T | undefined> {
-  const end = performance.now() + seconds * 1000;
-  do {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  } while (performance.now() < end);
-  return undefined;
-}

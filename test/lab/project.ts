@@ -1,17 +1,16 @@
 // A scaffolded project for one test, as a user has it on disk, under a Compose project name of its own.
 //   const project = await createProject();   await project.compose(["up", "--detach", "--wait"]);   …   await project.remove();
 import { randomBytes } from "node:crypto";
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Answers } from "../../create/answers.ts";
-import { readKit } from "../../create/kit.ts";
-import { renderProject } from "../../create/render.ts";
 import { encodeValue } from "../../scripts/lib/environment.ts";
 import { type Command, type Result, run } from "../../scripts/lib/run.ts";
 import { startEngine } from "./engine.ts";
 import { ensureImages } from "./images.ts";
-import { freePort, repository } from "./postgres.ts";
+import { freePort } from "./postgres.ts";
+import { writeProjectFiles } from "./project-files.ts";
+import { repository } from "./repository.ts";
 
 export type Project = {
   directory: string;
@@ -45,18 +44,10 @@ type Options = {
 export async function createProject(options: Options = {}): Promise<Project> {
   const engine = await startEngine();
   await ensureImages(engine);
-  const directory = await mkdtemp(join(tmpdir(), "dbops-project-"));
-  // nginx in its container reads the files as uid 101.
-  await chmod(directory, 0o755);
+  // The domain is the server_name in nginx/production.conf.
+  const { directory, write } = await writeProjectFiles({ domain: "localhost", runtime: options.runtime ?? "bun" });
   const name = `dbops-test-${randomBytes(4).toString("hex")}`;
   const [httpPort, tlsPort, postgresPort] = [await freePort(), await freePort(), await freePort()];
-  const write = async (path: string, text: string, mode = 0o644) => {
-    await mkdir(dirname(join(directory, path)), { recursive: true });
-    await writeFile(join(directory, path), text, { mode });
-  };
-  for (const file of renderProject(readKit(repository), answers(options.runtime ?? "bun"))) {
-    await write(file.path, file.text, file.mode);
-  }
   const environment: Record<string, string> = {
     COMPOSE_PATH_SEPARATOR: ":",
     COMPOSE_FILE: `compose.yaml:compose/${options.overlay ?? "development"}.yaml`,
@@ -67,6 +58,7 @@ export async function createProject(options: Options = {}): Promise<Project> {
     POSTGRES_PORT: `${postgresPort}`,
     PRODUCTION_HTTP_PORT: `${httpPort}`,
     PRODUCTION_HTTPS_PORT: `${tlsPort}`,
+    ...(options.overlay === "production" && { COMPOSE_PROFILES: "blue" }),
   };
   const docker = (words: readonly string[], more: Partial<Command> = {}) =>
     run({ argv: ["docker", ...words], directory, environment: engine.environment, timeoutSeconds: 120, ...more });
@@ -120,14 +112,3 @@ export async function buildUpstreamImage(project: Project, release: string): Pro
   });
   return image;
 }
-
-const answers = (runtime: Answers["runtime"]): Answers => ({
-  name: "dbops-app",
-  database: "dbops_app",
-  domain: "app.example.com",
-  image: "ghcr.io/example/dbops-app",
-  server: "deploy@app.example.com",
-  runtime,
-  app: true,
-  with: [],
-});

@@ -4,10 +4,11 @@
 import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Failure } from "../../scripts/lib/failure.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { hashOf } from "./cache.ts";
 import { makeCertificate } from "./certificate.ts";
 import { startEngine } from "./engine.ts";
-import { poll, startDaemon } from "./process.ts";
+import { startDaemon } from "./process.ts";
 import { describeSlot, type Owner, rememberFolder, rememberProcess } from "./server/record.ts";
 import { claimSlot, listenHere, releaseSlot } from "./server/slot.ts";
 import { toolsEnvironment } from "./server/tools.ts";
@@ -57,8 +58,8 @@ export async function startRegistry({ owner = "process" }: { owner?: Owner } = {
     const log = join(slot.folder, "registry.log");
     const argv = ["docker-registry", "serve", file];
     const pid = await startDaemon({ argv, environment: await toolsEnvironment(), log });
-    rememberProcess(slot, pid);
-    const answers = await poll(startWithinSeconds, async () => {
+    await rememberProcess(slot, pid);
+    const answers = await poll({ seconds: startWithinSeconds }, async () => {
       const reply = await fetch(`https://${address}/v2/`, { tls: { ca: readFileSync(caFile) } }).catch(() => undefined);
       return reply?.status === 401 || undefined;
     });

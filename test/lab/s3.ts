@@ -3,9 +3,9 @@
 import { CreateBucketCommand, S3Client, type S3ClientConfig } from "@aws-sdk/client-s3";
 import { Failure } from "../../scripts/lib/failure.ts";
 import { type Result, run } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { startEngine } from "./engine.ts";
 import { ensureS3Image } from "./images/s3/image.ts";
-import { poll } from "./process.ts";
 import { describeSlot, type Owner, rememberContainer } from "./server/record.ts";
 import { claimSlot, listenHere, releaseSlot } from "./server/slot.ts";
 
@@ -61,7 +61,7 @@ export async function startS3({ owner = "process" }: { owner?: Owner } = {}): Pr
       image,
     );
     const endpoint = `http://${slot.address}:${port}`;
-    const answers = await poll(startWithinSeconds, async () => {
+    const answers = await poll({ seconds: startWithinSeconds }, async () => {
       const reply = await fetch(endpoint, { signal: AbortSignal.timeout(2000) }).catch(() => undefined);
       return reply?.status === 200 || (await hasEnded(slot.name, docker)) || undefined;
     });

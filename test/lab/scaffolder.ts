@@ -15,8 +15,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { type Command, type Result, run } from "../../scripts/lib/run.ts";
-
-export const repository = join(import.meta.dir, "..", "..");
+import { repository } from "./repository.ts";
 
 export type Scaffolder = {
   tarball: string;

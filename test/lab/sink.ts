@@ -3,7 +3,7 @@
 import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { Failure } from "../../scripts/lib/failure.ts";
-import { poll } from "./process.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 
 export type SinkRequest = { method: string; path: string; headers: IncomingHttpHeaders; body: string };
 
@@ -59,7 +59,9 @@ export async function startSink(host = "127.0.0.1"): Promise<Sink> {
       behaviour = next;
     },
     async received(count, withinSeconds = 10) {
-      const came = await poll(withinSeconds, async () => (requests.length >= count ? requests : undefined));
+      const came = await poll({ seconds: withinSeconds }, async () =>
+        requests.length >= count ? requests : undefined,
+      );
       if (came) return came;
       throw new Failure(`Cannot see ${count} requests`, `${requests.length} came within ${withinSeconds} s`);
     },

@@ -1,11 +1,14 @@
 // The starter app as a process on Bun and on Deno, over a real Postgres: its routes, its logs, and how it stops.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cp, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import type { Sql } from "postgres";
 import { run } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
-import { freePort, repository, startPostgres, type TestPostgres } from "../lab/postgres.ts";
+import { startPostgres, type TestPostgres } from "../lab/postgres.ts";
+import { statusOfRaw } from "../lab/raw.ts";
+import { programs, repository } from "../lab/repository.ts";
 import {
   type App,
   applyMigrations,
@@ -16,7 +19,7 @@ import {
   untilCode,
   untilListening,
   writeProject,
-} from "./starter.ts";
+} from "../lab/starter.ts";
 
 let server: TestPostgres;
 let project: Project;
@@ -37,7 +40,6 @@ test("the scaffolded files pass both type checkers, in a user's layout", async (
   await cp(join(repository, "tsconfig.json"), join(project.directory, "base.json"));
   const settings = { extends: "./base.json", include: ["app", "scripts", "dbops.config.ts"] };
   await writeFile(join(project.directory, "tsconfig.json"), JSON.stringify(settings));
-  const programs = join(repository, "node_modules", ".bin");
   const check = (argv: string[]) => run({ argv, directory: project.directory, timeoutSeconds: 60, accept: [0, 1, 2] });
   const [tsc, deno] = await Promise.all([
     check([join(programs, "tsc")]),
@@ -63,6 +65,15 @@ describe.each(["bun", "deno"] as const)("on %s", (runtime) => {
     return { code: response.status, body: (await response.json()) as Record<string, unknown> };
   }
 
+  test("a Host that makes no address is told so, and is not counted as a request in flight", async () => {
+    let lines: string[] = [];
+    await withApp({}, async (app) => {
+      for (let times = 0; times < 3; times++) expect(await statusOfRaw(app.url, { host: "1.2.3.4.5" })).toBe(400);
+      lines = app.lines;
+    });
+    expect(lines.join("\n")).toContain('"cut_off":0');
+  });
+
   test("accounts are created, listed and audited; a bad request is told why", async () => {
     await withApp({}, async (app) => {
       const password = "correct horse battery staple";
@@ -74,7 +85,8 @@ describe.each(["bun", "deno"] as const)("on %s", (runtime) => {
         body: { error: "there is an account with this email" },
       });
       const listed = await get(`${app.url}/accounts?limit=1`);
-      expect(listed.body).toEqual({ accounts: [created.body] });
+      const { id, created_at } = created.body;
+      expect(listed.body).toEqual({ accounts: [{ id, created_at }] });
       const audited = await owner`select action from audit_log where account_id = ${created.body.id as string}`;
       expect(audited.map(({ action }) => action)).toEqual(["account.created"]);
 
@@ -83,6 +95,8 @@ describe.each(["bun", "deno"] as const)("on %s", (runtime) => {
         ["null", 422],
         [JSON.stringify({ email: "x", password }), 422],
         [JSON.stringify({ email: "y@example.com", password: "short" }), 422],
+        [JSON.stringify({ email: "zero\0@example.com", password }), 422],
+        [JSON.stringify({ email: "half\ud800@example.com", password }), 422],
         [JSON.stringify({ email, password: "x".repeat(20_000) }), 413],
       ] as const) {
         expect((await post(app, body)).code).toBe(code);
@@ -144,7 +158,7 @@ describe.each(["bun", "deno"] as const)("on %s", (runtime) => {
     try {
       await Promise.all([untilListening(app), untilListening(successor)]);
       const load = run({
-        argv: ["node", join(repository, "test/live/keep-alive-load.mjs"), `${app.port}`, `${successor.port}`, "12"],
+        argv: ["node", join(repository, "test/lab/keep-alive-load.mjs"), `${app.port}`, `${successor.port}`, "12"],
         timeoutSeconds: 40,
       });
       const busy = await poll({ seconds: 10 }, async () => app.lines.length > 500 || undefined);
@@ -224,13 +238,24 @@ describe.each(["bun", "deno"] as const)("on %s", (runtime) => {
   });
 
   test("SIGTERM while it still waits for the database: it ends at once", async () => {
-    const app = await startApp(project, runtime, { ...asEnvironment(server), PGPORT: `${await freePort()}` });
-    // The signal's handler is there once the program has got as far as to try; nothing is printed by then.
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    const begun = performance.now();
-    app.signal("SIGTERM");
-    expect(await app.ended).toBe(0);
-    expect(performance.now() - begun).toBeLessThan(1000);
+    let hasTried = false;
+    // Accepts and never says a word: that it is tried at all tells that the signal's handler is there.
+    const silent = createServer(() => {
+      hasTried = true;
+    });
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const { port } = silent.address() as AddressInfo;
+    const app = await startApp(project, runtime, { ...asEnvironment(server), PGPORT: `${port}` });
+    try {
+      expect(await poll({ seconds: 20 }, async () => hasTried || undefined)).toBe(true);
+      const begun = performance.now();
+      app.signal("SIGTERM");
+      expect(await app.ended).toBe(0);
+      expect(performance.now() - begun).toBeLessThan(1000);
+    } finally {
+      await app.stop();
+      silent.close();
+    }
   });
 
   test("what is missing from the environment is said at once, and no value with it", async () => {

@@ -32,6 +32,31 @@ describe("on a server", () => {
     expect(published.stdout.trim()).not.toMatch(/:[1-9]/);
   });
 
+  test("a live slot that nginx does not know is no success", async () => {
+    const image = await buildAppImage(project);
+    await project.compose(["rm", "--stop", "--force", "app-blue", "app-green", "nginx"]);
+    await project.setEnvironment({ IMAGE_GREEN: image, COMPOSE_PROFILES: "green" });
+    await project.compose([...up, "--wait-timeout", "8"], { accept: [1] });
+    await project.setEnvironment({ COMPOSE_PROFILES: "blue" });
+    await project.compose([...up, "--remove-orphans"]);
+  });
+
+  test("another name than the server's never reaches the app", async () => {
+    const response = await fetch(project.tlsUrl.replace("localhost", "127.0.0.1"), {
+      tls: { rejectUnauthorized: false },
+    });
+    expect([response.status, await response.text()]).toEqual([421, expect.stringContaining("nginx/production.conf")]);
+  });
+
+  test("no live slot named: Compose says what to set", async () => {
+    await project.setEnvironment({ COMPOSE_PROFILES: "" });
+    const refused = await project.compose(up, { accept: [1] });
+    expect(refused.stderr).toContain(
+      "COMPOSE_PROFILES is missing a value: set it in .env to the live slot, blue or green",
+    );
+    await project.setEnvironment({ COMPOSE_PROFILES: "blue" });
+  });
+
   test("a slot without an image fails with a name that says so", async () => {
     project ??= await createProject({ overlay: "production" });
     await project.setEnvironment({ IMAGE_GREEN: "" });

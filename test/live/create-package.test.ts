@@ -8,7 +8,8 @@ import { renderProject } from "../../create/render.ts";
 import { run } from "../../scripts/lib/run.ts";
 import { cacheFolder, whole } from "../lab/cache.ts";
 import { type Registry, startRegistry } from "../lab/npm-registry.ts";
-import { cleanEnvironment, packScaffolder, repository, type Scaffolder } from "../lab/scaffolder.ts";
+import { programs, repository } from "../lab/repository.ts";
+import { cleanEnvironment, packScaffolder, type Scaffolder } from "../lab/scaffolder.ts";
 
 setDefaultTimeout(120_000);
 
@@ -71,14 +72,14 @@ afterEach(() => expect(Bun.which("create-dbops")).toBeNull());
 test.each(starts)("$argv writes a whole project", async ({ argv, runtime, next }) => {
   const home = scaffolder.folder();
   const here = scaffolder.folder();
-  const programs = [join(otherManagers, "node_modules", ".bin"), join(repository, "node_modules", ".bin")];
+  const onPath = [join(otherManagers, "node_modules", ".bin"), programs, process.env.PATH];
   const { stdout, stderr } = await run({
     argv: [...argv, "shop", "--no-install", "--json"],
     directory: here,
     environment: cleanEnvironment({
       HOME: home,
       XDG_CACHE_HOME: undefined,
-      PATH: `${programs.join(":")}:${process.env.PATH}`,
+      PATH: onPath.join(":"),
       npm_config_registry: registry.url,
       NPM_CONFIG_REGISTRY: registry.url,
       npm_config_userconfig: join(home, ".npmrc"),

@@ -1,6 +1,6 @@
 // When the scaffolder says no: a sentence, exit 2, and nothing written.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdirSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { manifestPath } from "../../create/manifest.ts";
 import { run } from "../../scripts/lib/run.ts";
@@ -120,6 +120,19 @@ describe("says no with exit 2, and nothing is written", () => {
     expect(exitCode).toBe(2);
     expect(stderr).toMatch(/sealed" cannot be written to \((EROFS|EACCES)\)/);
     expect(Object.keys(treeOf(here))).toEqual(["sealed"]);
+  });
+
+  test.each(["/proc/dbops-shop", "/proc/dbops-shop/a/b"])("%s, where no folder can be made", async (target) => {
+    const here = scaffolder.folder();
+    const words = [target, "--name", "shop", "--json", ...offline];
+    const { exitCode, stdout } = await scaffolder.create(words, here, { timeoutSeconds: 10 });
+    const { error } = JSON.parse(stdout);
+    expect({ exitCode, what: error.what }).toEqual({
+      exitCode: 2,
+      what: "Cannot create the project, nothing was written",
+    });
+    expect(error.why).toContain('"/proc');
+    expect(existsSync(target)).toBe(false);
   });
 
   /** Permission bits do not stop root: a read-only mount, in a mount namespace of its own, does. */

@@ -1,24 +1,41 @@
 // What the scaffolder has written comes up: its own starter with --up, and an app of theirs after what it told them.
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { dataHome } from "../../scripts/lib/embedded-home.ts";
 import { run, start } from "../../scripts/lib/run.ts";
-import { poll } from "../../scripts/lib/wait.ts";
+import { until } from "../lab/observe.ts";
 import { freePort } from "../lab/postgres.ts";
-import { cleanEnvironment, repository } from "../lab/scaffolder.ts";
+import { linkPackages } from "../lab/project-files.ts";
+import { programs, repository } from "../lab/repository.ts";
+import { cleanEnvironment } from "../lab/scaffolder.ts";
 
 setDefaultTimeout(120_000);
 
 const program = [process.execPath, join(repository, "create", "main.ts")];
 
+/** Open to everybody: in a closed folder, root would keep the data of an embedded Postgres elsewhere. */
+function makeProject(prefix: string): string {
+  const project = mkdtempSync(join(tmpdir(), prefix));
+  chmodSync(project, 0o755);
+  return project;
+}
+
+/** Then removing the project leaves nothing behind. */
+async function expectDataWithin(project: string): Promise<void> {
+  const home = join(project, ".dbops", "embedded");
+  expect(existsSync(home)).toBe(true);
+  expect(await dataHome(home)).toBe(home);
+}
+
 test("--up brings the project up, and a SIGTERM to us takes all of it down", async () => {
-  const project = mkdtempSync(join(tmpdir(), "dbops-up-"));
+  const project = makeProject("dbops-up-");
   const port = await freePort();
   const environment = cleanEnvironment({
     // No engine answers there: plain processes, so that this needs nothing but the packages.
     DOCKER_HOST: `unix://${project}/no-engine.sock`,
-    PATH: `${join(repository, "node_modules", ".bin")}:${process.env.PATH}`,
+    PATH: `${programs}:${process.env.PATH}`,
     HTTP_PORT: `${port}`,
     POSTGRES_PORT: `${await freePort()}`,
   });
@@ -28,15 +45,17 @@ test("--up brings the project up, and a SIGTERM to us takes all of it down", asy
   try {
     const argv = [...program, ".", "--name", "shop", "--yes", "--no-install"];
     await run({ argv, directory: project, environment });
-    symlinkSync(join(repository, "node_modules"), join(project, "node_modules"));
+    await linkPackages(project);
     const created = await start({ argv: [...argv, "--up"], directory: project, environment, onLine });
     // Ended earlier, it would say 130: interrupted before it was up.
-    await poll({ seconds: 30 }, async () => lines.find((line) => line.includes("shop is up at")));
+    const isUp = async () => lines.some((line) => line.includes("shop is up at"));
+    expect(await until(30, isUp), lines.join("\n")).toBe(true);
     const served = await isServing();
     await created.stop("SIGTERM", 20);
     expect({ served, exitCode: await created.ended, lines }).toMatchObject({ served: true, exitCode: 0 });
     expect(lines.find((line) => line.includes("nothing to do"))).toBeDefined();
     await expect(isServing()).rejects.toThrow();
+    await expectDataWithin(project);
   } finally {
     rmSync(project, { recursive: true, force: true });
   }
@@ -58,7 +77,7 @@ process.on("SIGTERM", () => server.stop().then(() => process.exit(0)));
 `;
 
 test("scaffold beside an app, name its command and its table, bring it up, take it down", async () => {
-  const project = mkdtempSync(join(tmpdir(), "dbops-own-app-"));
+  const project = makeProject("dbops-own-app-");
   const write = (path: string, text: string) => writeFileSync(join(project, path), text);
   try {
     mkdirSync(join(project, "src"));
@@ -71,7 +90,7 @@ test("scaffold beside an app, name its command and its table, bring it up, take 
     );
 
     // What the notes ask for.
-    symlinkSync(join(repository, "node_modules"), join(project, "node_modules"));
+    await linkPackages(project);
     const config = readFileSync(join(project, "dbops.config.ts"), "utf8");
     const command = config.replace('["bun", "app/main.ts"]', '["bun", "src/server.ts"]');
     write("dbops.config.ts", command.replace("criticalTables: []", 'criticalTables: ["orders"]'));
@@ -93,6 +112,7 @@ test("scaffold beside an app, name its command and its table, bring it up, take 
         schema: { critical_tables: [{ name: "orders", exists: true }] },
       },
     });
+    await expectDataWithin(project);
   } finally {
     rmSync(project, { recursive: true, force: true });
   }

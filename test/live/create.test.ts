@@ -154,12 +154,14 @@ describe("into a project of theirs", () => {
     expect(next).toEqual([
       "diff compose.yaml compose.yaml.dbops",
       "diff docs/exit-codes.md docs/exit-codes.md.dbops",
-      "docker compose up",
       "pnpm install --no-frozen-lockfile",
-      "pnpm run up",
+      "bun scripts/up.ts",
     ]);
     expect(notes).toContain('package.json: scripts.up stays "mine", the kit has "bun scripts/up.ts"');
     expect(notes).toContain(".env lacks names that Compose needs: take them over from .env.dbops");
+    expect(notes).toContain(
+      "bunfig.toml is new: with its env = false Bun no longer loads .env by itself; your own scripts need bun --env-file=.env",
+    );
 
     const before = treeOf(here);
     await scaffolder.create([".", ...offline], here);

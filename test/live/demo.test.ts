@@ -6,8 +6,8 @@ import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { startEngine } from "../lab/engine.ts";
 import { ensureImages } from "../lab/images.ts";
-import { repository } from "../lab/postgres.ts";
-import { processesIn } from "./stack.ts";
+import { processesIn } from "../lab/processes.ts";
+import { repository } from "../lab/repository.ts";
 
 setDefaultTimeout(180_000);
 

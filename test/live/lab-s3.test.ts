@@ -13,7 +13,7 @@ import {
   type S3Client,
 } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { poll } from "../lab/process.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { type S3, startS3 } from "../lab/s3.ts";
 
 let s3: S3;
@@ -96,7 +96,9 @@ test("an upload whose source fails, or that is aborted, leaves nothing", async (
   await expect(aborted.done()).rejects.toThrow("aborted");
   // After abort(), the SDK rejects first and removes the parts afterwards.
   const unfinished = async () => (await client.send(new ListMultipartUploadsCommand({ Bucket }))).Uploads ?? [];
-  expect(await poll(10, async () => ((await unfinished()).length === 0 ? "none" : undefined))).toBe("none");
+  expect(await poll({ seconds: 10 }, async () => ((await unfinished()).length === 0 ? "none" : undefined))).toBe(
+    "none",
+  );
   const { Contents } = await client.send(new ListObjectsV2Command({ Bucket, Prefix: "half" }));
   expect(Contents).toBeUndefined();
 });

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { run, start } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { cacheFolder, labId } from "../lab/cache.ts";
-import { poll } from "../lab/process.ts";
+import { allProcesses, argvOf } from "../lab/processes.ts";
 import { toolsEnvironment } from "../lab/server/tools.ts";
 import { type Server, startServer } from "../lab/server.ts";
 import { startSink } from "../lab/sink.ts";
@@ -150,37 +151,25 @@ async function tracesOf({ address }: Server): Promise<string[]> {
   const folders = [`/run/create-dbops-lab-${labId()}-hosts/${number}`, cacheFolder("hosts", `${number}`)];
   const groups = readdirSync("/sys/fs/cgroup").map((group) => `/sys/fs/cgroup/${group}/${name}`);
   return [
-    ...processesOf(address),
+    ...processesOf(address).map((pid) => `process ${pid}`),
     ...lines.filter((line) => words.some((word) => ` ${line} `.includes(word))),
     ...[...folders, ...groups].filter(existsSync),
   ];
 }
 
 /** Of the server at the address, as seen from this machine. */
-function processesOf(address: string): string[] {
-  const numbers = readdirSync("/proc").filter((name) => /^\d+$/.test(name));
-  return numbers.filter((pid) => readOrEmpty(`/proc/${pid}/cmdline`).includes(`${address}/30`));
-}
+const processesOf = (address: string) =>
+  allProcesses().filter((pid) => argvOf(pid).some((word) => word.includes(`${address}/30`)));
 
-/** What has ended but has not been waited for has no command line any more. */
-const isAlive = (pid: string) => readOrEmpty(`/proc/${pid}/cmdline`) !== "";
-
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    // A process may end between being listed and being read.
-    return "";
-  }
-}
+const isAlive = (pid: number) => argvOf(pid).length > 0;
 
 /** The status of the server's web page, once there is one. */
 async function answer(): Promise<number | undefined> {
-  return poll(15, async () => (await fetch(`http://${server.address}/`).catch(() => undefined))?.status);
+  return poll({ seconds: 15 }, async () => (await fetch(`http://${server.address}/`).catch(() => undefined))?.status);
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
-  const came = await poll(20, async () => (await condition()) || undefined);
+  const came = await poll({ seconds: 20 }, async () => (await condition()) || undefined);
   expect(came).toBe(true);
 }
 

@@ -5,10 +5,10 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { cacheFolder } from "../lab/cache.ts";
 import { type Engine, startEngine } from "../lab/engine.ts";
 import { ensureImages, imageNames } from "../lab/images.ts";
-import { poll } from "../lab/process.ts";
 
 const prefix = `lab-test-${process.pid}`;
 const folder = mkdtempSync(join(tmpdir(), `${prefix}-`));
@@ -56,7 +56,7 @@ async function startContainer(
 }
 
 async function waitFor(what: string, seconds: number, ask: () => Promise<boolean>): Promise<void> {
-  const answer = await poll(seconds, async () => ((await ask()) ? true : undefined));
+  const answer = await poll({ seconds: seconds }, async () => ((await ask()) ? true : undefined));
   expect(answer, `${what} within ${seconds} s`).toBe(true);
 }
 

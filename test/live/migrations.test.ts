@@ -3,8 +3,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { repository } from "../lab/postgres.ts";
 import { createProject, type Project } from "../lab/project.ts";
+import { repository } from "../lab/repository.ts";
 
 let project: Project;
 const count = readdirSync(join(repository, "migrations")).filter((name) => /^\d/.test(name)).length;

@@ -4,9 +4,9 @@ import { mkdir, rename, rm } from "node:fs/promises";
 import { connect } from "node:http2";
 import { join } from "node:path";
 import { run } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import { type Echo, installPair, logLines, makePair, type Pair, soon } from "../lab/nginx.ts";
-import { inspect } from "../lab/observe.ts";
-import { poll } from "../lab/process.ts";
+import { inspect, until } from "../lab/observe.ts";
 import { buildUpstreamImage, createProject, type Project } from "../lab/project.ts";
 import { toolsEnvironment } from "../lab/server/tools.ts";
 
@@ -93,7 +93,7 @@ test("a renewed certificate is served after a reload", async () => {
   expect(await subject()).toBe("localhost");
   pair = await makePair(project, "renewed");
   await installCertificate();
-  expect(await poll(5, async () => ((await subject()) === "renewed" ? true : undefined))).toBe(true);
+  expect(await poll({ seconds: 5 }, async () => ((await subject()) === "renewed" ? true : undefined))).toBe(true);
   expect((await https("/")).status).toBe(200);
 });
 
@@ -108,7 +108,7 @@ test("a GET whose connection broke is tried again, a POST is not", async () => {
     answering.add(((await (await https("/")).json()) as Echo).release);
     return answering.size === 2 ? true : undefined;
   };
-  expect(await poll(10, knowsBoth)).toBe(true);
+  expect(await poll({ seconds: 10 }, knowsBoth)).toBe(true);
   const triesOf = async (method: string) => {
     const response = await fetch(`${project.tlsUrl}/silent`, {
       method,
@@ -117,8 +117,10 @@ test("a GET whose connection broke is tried again, a POST is not", async () => {
     });
     expect(response.status).toBe(502);
     const id = response.headers.get("x-request-id");
-    const line = await poll(5, async () => (await logLines(project)).find(({ request_id }) => request_id === id));
-    return `${line?.upstream}`.split(", ").length;
+    const line = await poll({ seconds: 5 }, async () =>
+      (await logLines(project)).find(({ request_id }) => request_id === id),
+    );
+    return `${line!.upstream}`.split(", ").length;
   };
   // A broken connection that had been kept from an earlier request does not count as one of the two.
   expect(await triesOf("GET")).toBeGreaterThan(1);
@@ -147,11 +149,11 @@ test("the slots are switched by a new upstream file and a reload, without a fail
   };
   const load = Promise.all([worker(), worker(), worker()]);
   try {
-    await poll(10, async () => (answers.length > 10 ? true : undefined));
+    expect(await until(10, async () => answers.length > 10)).toBe(true);
     await writeUpstream(project, [`${blue} down`, green], "2 green live");
     await reload();
     expect(await waitForStamp(project, "2 green live")).toBe("2 green live");
-    await poll(10, async () => (answers.at(-1) === "two" ? true : undefined));
+    expect(await until(10, async () => answers.at(-1) === "two")).toBe(true);
     // The kept connections of the old workers, then the old slot.
     await Bun.sleep(2500);
     await project.compose(["stop", "app-blue"]);
@@ -183,7 +185,7 @@ async function writeUpstream(project: Project, servers: readonly string[], relea
 async function waitForStamp(project: Project, stamp: string): Promise<string> {
   const read = ["exec", "-T", "nginx", "wget", "-q", "-O", "-", "http://127.0.0.1:8081/release"];
   let seen = "";
-  await poll(10, async () => {
+  await poll({ seconds: 10 }, async () => {
     seen = (await project.compose(read)).stdout.trim();
     return seen === stamp ? true : undefined;
   });

@@ -1,8 +1,9 @@
 // The shipped nginx configuration in the real image, as it runs on a developer's machine.
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { poll } from "../../scripts/lib/wait.ts";
 import { type Echo, logLines, soon } from "../lab/nginx.ts";
-import { poll } from "../lab/process.ts";
 import { buildUpstreamImage, createProject, type Project } from "../lab/project.ts";
+import { statusOfRaw } from "../lab/raw.ts";
 
 let project: Project;
 beforeAll(async () => {
@@ -21,7 +22,7 @@ test.each(["local", "production"])("nginx -t accepts %s.conf without a warning",
 
 test("answers carry the security headers, errors of nginx too", async () => {
   const own = await fetch(`${project.url}/`, { signal: soon() });
-  const tooLarge = await fetch(`${project.url}/`, { method: "POST", body: Buffer.alloc(11 << 20), signal: soon() });
+  const tooLarge = await fetch(`${project.url}/`, { method: "POST", body: Buffer.alloc(2 << 20), signal: soon() });
   expect(tooLarge.status).toBe(413);
   for (const { headers } of [own, tooLarge]) {
     expect(headers.get("x-content-type-options")).toBe("nosniff");
@@ -35,13 +36,13 @@ test("answers carry the security headers, errors of nginx too", async () => {
   expect(framed.headers.get("x-frame-options")).toBe("DENY");
 });
 
-test("a body of 9 MB arrives whole", async () => {
+test("a body of almost 1 MB arrives whole", async () => {
   const response = await fetch(`${project.url}/`, {
     method: "POST",
-    body: Buffer.alloc(9 << 20, "a"),
+    body: Buffer.alloc(1_000_000, "a"),
     signal: soon(),
   });
-  expect(((await response.json()) as Echo).bytes).toBe(9 << 20);
+  expect(((await response.json()) as Echo).bytes).toBe(1_000_000);
 });
 
 test("a request id goes to the app, back to the client and into the log; one that looks wrong is replaced", async () => {
@@ -100,12 +101,25 @@ test("a websocket goes through", async () => {
 test("a client that asks too much gets 429, and whoever watches the health does not", async () => {
   const flood = (path: string) =>
     Promise.all(Array.from({ length: 300 }, async () => (await fetch(project.url + path, { signal: soon() })).status));
-  const statuses = await flood("/");
+  const statuses = await flood("/?token=FLOODED");
   expect(new Set(statuses)).toEqual(new Set([200, 429]));
   expect(statuses.filter((status) => status === 200).length).toBeGreaterThanOrEqual(100);
   expect(new Set(await flood("/health"))).toEqual(new Set([200]));
+  // One name for nginx and another for the app: once this path led past the limit.
+  const sly = await Promise.all(
+    Array.from({ length: 300 }, () => statusOfRaw(project.url, { path: "/health/..\\accounts" })),
+  );
+  expect(sly).toContain(429);
+  expect((await project.compose(["logs", "nginx"])).stdout).not.toContain("FLOODED");
   // The bucket empties again, at 50 a second.
-  expect(await poll(5, async () => ((await fetch(project.url)).status === 200 ? true : undefined))).toBe(true);
+  expect(await poll({ seconds: 5 }, async () => ((await fetch(project.url)).status === 200 ? true : undefined))).toBe(
+    true,
+  );
+});
+
+test("only websockets may switch the protocol", async () => {
+  const response = await fetch(project.url, { headers: { upgrade: "h2c", connection: "upgrade" }, signal: soon() });
+  expect(((await response.json()) as Echo).headers.upgrade).toBeUndefined();
 });
 
 test("a request in flight is finished while the app stops; then an error; and nginx finds the app again by itself", async () => {
@@ -117,7 +131,7 @@ test("a request in flight is finished while the app stops; then an error; and ng
   expect([502, 504]).toContain((await fetch(project.url, { signal: soon() })).status);
   await project.compose(["start", "app"]);
   const isBack = () => fetch(project.url, { signal: soon() }).then(({ ok }) => ok || undefined);
-  expect(await poll(15, isBack)).toBe(true);
+  expect(await poll({ seconds: 15 }, isBack)).toBe(true);
 });
 
 test("nginx starts without the app", async () => {

@@ -1,12 +1,12 @@
 // `up` with Docker: the same project and the same answers, in containers, with nginx in front.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { rm } from "node:fs/promises";
+import { chmod, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { run } from "../../scripts/lib/run.ts";
+import { type Result, run } from "../../scripts/lib/run.ts";
 import { startEngine } from "../lab/engine.ts";
 import { ensureImages } from "../lab/images.ts";
-import { createStackProject, type StackProject } from "./stack.ts";
+import { createStackProject, type StackProject } from "../lab/stack.ts";
 
 setDefaultTimeout(180_000);
 
@@ -17,6 +17,7 @@ beforeAll(async () => {
   project = await createStackProject({ docker: engine.environment });
 });
 afterAll(async () => {
+  await compose(["--project-name", other(), "down", "--volumes", "--timeout", "1"]);
   await compose(["down", "--volumes", "--remove-orphans", "--rmi", "local", "--timeout", "1"]);
   await project.remove();
 });
@@ -31,6 +32,18 @@ const docker = async (argv: readonly string[]) =>
     })
   ).stdout;
 const compose = (words: readonly string[]) => docker(["compose", ...words]);
+/** Another Compose project in the same folder. */
+const other = () => `${project.name}-other`;
+const volumes = (name: string) => docker(["volume", "ls", "--quiet", "--filter", `name=${name}`]);
+/** `up` in an environment that differs from the others' by this. */
+async function withEnvironment(changes: Record<string, string>, flags: readonly string[]): Promise<Result> {
+  const before = { ...project.environment };
+  Object.assign(project.environment, changes);
+  return await project.up(flags).finally(() => {
+    for (const name of Object.keys(changes)) delete project.environment[name];
+    Object.assign(project.environment, before);
+  });
+}
 const get = (path: string) => fetch(`${project.url}${path}`, { signal: AbortSignal.timeout(5000) });
 const broken = "migrations/20990101000000_broken.sql";
 const breakMigrations = () => project.write(broken, "-- migrate:up\ncreate tabel x ();\n-- migrate:down\n");
@@ -63,6 +76,27 @@ test("a migration that fails on a running stack leaves the old app serving", asy
   expect((await get("/health/ready")).status).toBe(200);
 });
 
+test("--once is one document, also when it cannot be taken down again", async () => {
+  const real = Bun.which("docker", { PATH: project.environment.PATH! })!;
+  const fake = `#!/bin/sh\ncase "$*" in "compose down"*) echo "not today" >&2; exit 1;; esac\nexec ${real} "$@"\n`;
+  await project.write("fake/docker", fake);
+  await chmod(join(project.directory, "fake/docker"), 0o755);
+  const once = () =>
+    withEnvironment({ PATH: `${project.directory}/fake:${project.environment.PATH}` }, ["--once", "--json"]);
+
+  const down = 'Cannot run "docker compose down --remove-orphans"';
+  const proven = await once();
+  expect(proven.exitCode).toBe(1);
+  expect(JSON.parse(proven.stdout).error).toMatchObject({ what: down, details: "not today" });
+
+  await breakMigrations();
+  const failed = await once();
+  await rm(join(project.directory, broken));
+  expect(failed.exitCode).toBe(1);
+  expect(JSON.parse(failed.stdout).error.what).toBe(`Cannot apply ${broken}`);
+  expect(failed.stderr).toContain(`${down}: it exited with 1\n  | not today\n`);
+});
+
 test("--down keeps the volume, --down --volumes needs a yes", async () => {
   const { exitCode, stdout } = await project.up(["--down"]);
   expect({ exitCode, stdout }).toMatchObject({
@@ -73,22 +107,76 @@ test("--down keeps the volume, --down --volumes needs a yes", async () => {
   const refused = await project.up(["--down", "--volumes"]);
   expect(refused.exitCode).toBe(5);
   expect(refused.stderr).toContain(`This deletes the database of ${project.name} for good: ${volume}`);
-  expect(await docker(["volume", "ls", "--quiet", "--filter", `name=${volume}`])).toBe(`${volume}\n`);
+  expect(await volumes(volume)).toBe(`${volume}\n`);
   expect((await project.up(["--down", "--volumes", "--yes"])).stdout).toContain(`==> delete volume ${volume}\n`);
-  expect(await docker(["volume", "ls", "--quiet", "--filter", `name=${volume}`])).toBe("");
+  expect(await volumes(volume)).toBe("");
 });
 
-test("a taken port is named, and an interrupted up takes down what it has started", async () => {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(Number(project.environment.HTTP_PORT), "127.0.0.1", resolve));
-  const taken = await project.up([]).finally(() => server.close());
-  expect(taken.exitCode).toBe(2);
-  expect(taken.stderr).toContain("next: set HTTP_PORT or POSTGRES_PORT in .env to another port\n");
-  await project.up(["--down"]);
+test("--down --volumes under another project name asks before that one's volume goes", async () => {
+  const volume = `${other()}_postgres`;
+  const named = { COMPOSE_PROJECT_NAME: other() };
+  await compose(["--project-name", other(), "create", "postgres"]);
+  const plan = await withEnvironment(named, ["--down", "--volumes", "--plan"]);
+  expect(plan.stdout).toContain(`==> delete volume ${volume}\n`);
+  const refused = await withEnvironment(named, ["--down", "--volumes"]);
+  expect(refused.exitCode).toBe(5);
+  expect(refused.stderr).toContain(volume);
+  expect(await volumes(volume)).toBe(`${volume}\n`);
+  await withEnvironment(named, ["--down", "--volumes", "--yes"]);
+  expect(await volumes(volume)).toBe("");
+});
 
+test("an engine that does not answer is not taken for one without containers", async () => {
+  const silent = { DOCKER_HOST: "unix:///nonexistent.sock" };
+  const down = await withEnvironment(silent, ["--down"]);
+  expect(down.exitCode).toBe(0);
+  expect(down.stdout).toStartWith("==> containers and volumes were not looked at: no Docker Engine answers (");
+  const deleting = await withEnvironment(silent, ["--down", "--volumes", "--yes"]);
+  expect({ ...deleting, seconds: 0 }).toMatchObject({ exitCode: 2, stdout: "" });
+  expect(deleting.stderr).toStartWith("Cannot use Docker: no Docker Engine answers (");
+  expect(deleting.stderr).toEndWith(
+    "  next: start Docker, then run this again\n  next: bun scripts/up.ts --engine embedded --down --volumes\n",
+  );
+});
+
+test("a volume whose very first start was cut off is named, with the page that helps", async () => {
+  await compose(["up", "--detach", "--wait", "postgres"]);
+  await compose(["exec", "--no-TTY", "postgres", "sh", "-c", 'dropdb -U "$POSTGRES_USER" "$POSTGRES_DB"']);
+  await compose(["down", "--timeout", "5"]);
+  const quick = "healthcheck: { interval: 1s, start_period: 1s, retries: 2 }";
+  await project.write("quick.yaml", `services: { postgres: { ${quick} } }\n`);
+  const files = { COMPOSE_FILE: "compose.yaml:compose/development.yaml:quick.yaml" };
+  // The second one finds a Postgres that runs.
+  for (const _ of ["once", "twice"]) {
+    const { exitCode, stderr } = await withEnvironment(files, []);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('Cannot start the stack: service "postgres" failed\n');
+    expect(stderr).toContain('FATAL:  database "app" does not exist\n');
+    expect(stderr).toEndWith("  read: docs/runbook/database-unhealthy.md\n");
+  }
+  await project.up(["--down", "--volumes", "--yes"]);
+});
+
+test.each([
+  ["127.0.0.1", "a port is taken"],
+  ["::1", "another program listens on it"],
+])("a taken port on %s is exit 2", async (host, why) => {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(Number(project.environment.HTTP_PORT), host, resolve));
+  const { exitCode, stderr } = await project.up([]).finally(() => server.close());
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain(`: ${why}\n`);
+  expect(stderr).toMatch(/ {2}next: set HTTP_PORT .*in \.env to another port/);
+  await project.up(["--down"]);
+});
+
+test("an interrupted up takes down what it has started, at once even while Postgres makes its database", async () => {
+  await project.up(["--down", "--volumes", "--yes"]);
   const up = await project.start([]);
   await up.until("-postgres-1  Started");
+  const interrupted = performance.now();
   process.kill(up.pid, "SIGINT");
   expect(await up.ended).toBe(130);
+  expect(performance.now() - interrupted).toBeLessThan(30_000);
   expect(await compose(["ps", "--all", "--quiet"])).toBe("");
 });

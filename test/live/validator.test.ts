@@ -9,9 +9,16 @@ import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { type Expectation, expectedVersions, healthRoutes, validate } from "../../scripts/validator.ts";
 import config from "../../templates/dbops.config.ts";
+import { startCountingProxy } from "../lab/counting-proxy.ts";
 import { freePort, startPostgres, type TestPostgres } from "../lab/postgres.ts";
-import { startCountingProxy } from "./counting-proxy.ts";
-import { applyMigrations, asEnvironment, type Project, runTypeScript, runValidator, writeProject } from "./starter.ts";
+import {
+  applyMigrations,
+  asEnvironment,
+  type Project,
+  runTypeScript,
+  runValidator,
+  writeProject,
+} from "../lab/starter.ts";
 
 let server: TestPostgres;
 let project: Project;

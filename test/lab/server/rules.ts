@@ -21,7 +21,7 @@ export async function removeRules(name: string, tables?: readonly Rule["table"][
 }
 
 /** Of the output of iptables-save: each rule's table and, as words, what followed `-A`. */
-export function rulesOf(saved: string, name: string): { table: Rule["table"]; rule: string[] }[] {
+function rulesOf(saved: string, name: string): { table: Rule["table"]; rule: string[] }[] {
   return saved.split(/^\*/m).flatMap((text) => {
     const [table, ...lines] = text.split("\n");
     const rules = lines.filter((line) => line.startsWith("-A ")).map((line) => line.split(" ").slice(1));

@@ -3,11 +3,12 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Failure } from "../../../scripts/lib/failure.ts";
+import { identify, isRunning } from "../../../scripts/lib/process.ts";
 import { run } from "../../../scripts/lib/run.ts";
 import { cacheFolder, labId } from "../cache.ts";
 import { chooseNetwork } from "../network.ts";
 import { withLock } from "../process.ts";
-import { childrenOf, identityOf, isAlive, killAndWait } from "./processes.ts";
+import { childrenOf, killAndWait } from "../processes.ts";
 import { hostsFolder, type Owner, records, type Slot, type SlotRecord, writeRecord } from "./record.ts";
 import { removeRules } from "./rules.ts";
 import { toolsEnvironment } from "./tools.ts";
@@ -16,7 +17,9 @@ const slotsAtMost = 60;
 const lockWithinSeconds = 120;
 export async function claimSlot(purpose: string, owner: Owner): Promise<Slot> {
   return locked(async () => {
-    for (const record of records().filter(({ owner }) => owner !== "lab" && !isAlive(owner))) await clear(record);
+    for (const record of records()) {
+      if (record.owner !== "lab" && !(await isRunning(record.owner))) await clear(record);
+    }
     const number = firstFree();
     // Four addresses each in the second quarter of a /16: of no concern to the engine, should it choose the same one.
     const base = `10.${secondOctet()}.64`;
@@ -34,7 +37,7 @@ export async function claimSlot(purpose: string, owner: Owner): Promise<Slot> {
     // What a machine that went down hard has left there.
     rmSync(storage, { recursive: true, force: true });
     mkdirSync(storage, { recursive: true });
-    const who = owner === "lab" ? owner : identityOf(process.pid);
+    const who = owner === "lab" ? owner : (await identify(process.pid))!;
     writeRecord({ slot, owner: who, processes: [], containers: [], folders: [], description: {} });
     await keepPacketsHome(slot);
     return slot;
@@ -74,7 +77,9 @@ const lastRoute = ({ network }: Slot) => ["unreachable", network, "metric", "999
 async function clear({ slot, processes, containers, folders }: SlotRecord): Promise<void> {
   const environment = await toolsEnvironment();
   // A server's process 1 first: it is gone only when all in its namespace are, and nothing of it is in use any more.
-  for (const { pid } of processes.filter(isAlive)) for (const one of [...childrenOf(pid), pid]) await killAndWait(one);
+  for (const one of processes) {
+    if (await isRunning(one)) for (const pid of [...childrenOf(one.pid), one.pid]) await killAndWait(pid);
+  }
   for (const { name, environment } of containers) {
     // An engine that has been taken down since has taken its containers along.
     await run({ argv: ["docker", "rm", "--force", "--volumes", name], environment, accept: [0, 1] });

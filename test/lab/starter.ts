@@ -1,31 +1,20 @@
 // A project with the starter app as a user has it, in a folder of its own, and the app as a process on either runtime.
-import { cp, mkdtemp, rm, symlink } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { migrate } from "../../scripts/lib/dbmate.ts";
 import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
-import { freePort, repository, type TestPostgres } from "../lab/postgres.ts";
+import { freePort, type TestPostgres } from "./postgres.ts";
+import { linkPackages, writeProjectFiles } from "./project-files.ts";
+import { programs } from "./repository.ts";
 
 export type Runtime = "bun" | "deno";
 
 export type Project = { directory: string; remove(): Promise<void> };
 
-/** What the scaffolder would write, as far as app and validator are concerned. */
 export async function writeProject(): Promise<Project> {
-  const directory = await mkdtemp(join(tmpdir(), "dbops-starter-"));
-  for (const [from, to] of [
-    ["scripts", "scripts"],
-    ["migrations", "migrations"],
-    ["templates/app", "app"],
-    ["templates/dbops.config.ts", "dbops.config.ts"],
-    ["templates/package.json", "package.json"],
-    ["templates/deno.json", "deno.json"],
-    ["templates/bunfig.toml", "bunfig.toml"],
-  ] as const) {
-    await cp(join(repository, from), join(directory, to), { recursive: true });
-  }
-  await symlink(join(repository, "node_modules"), join(directory, "node_modules"));
+  const { directory } = await writeProjectFiles();
+  await linkPackages(directory);
   return { directory, remove: () => rm(directory, { recursive: true, force: true }) };
 }
 
@@ -42,7 +31,7 @@ export function asEnvironment(server: TestPostgres): Record<string, string> {
 
 /** Programs of the repository, so that nothing has to be on PATH. */
 export function runTypeScript(runtime: Runtime, file: string): string[] {
-  const program = join(repository, "node_modules", ".bin", runtime);
+  const program = join(programs, runtime);
   return runtime === "bun" ? [program, file] : [program, "run", "-A", "--quiet", file];
 }
 

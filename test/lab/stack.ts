@@ -1,15 +1,13 @@
 // A scaffolded project for tests of `up`, on ports of its own, and `up` as a process in it.
 import { randomBytes } from "node:crypto";
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Answers } from "../../create/answers.ts";
-import { readKit } from "../../create/kit.ts";
-import { renderProject } from "../../create/render.ts";
 import { type Result, run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
-import { freePort, repository } from "../lab/postgres.ts";
+import { freePort } from "./postgres.ts";
+import { linkPackages, writeProjectFiles } from "./project-files.ts";
+import { programs } from "./repository.ts";
 
 export type Runtime = Answers["runtime"];
 
@@ -41,17 +39,9 @@ export async function createStackProject(
   options: { runtime?: Runtime; docker?: Record<string, string> } = {},
 ): Promise<StackProject> {
   const { runtime = "bun", docker = {} } = options;
-  const directory = await mkdtemp(join(tmpdir(), "dbops-stack-"));
-  await chmod(directory, 0o755);
   const name = `dbops-stack-${randomBytes(4).toString("hex")}`;
-  const write = async (path: string, text: string, mode = 0o644) => {
-    await mkdir(dirname(join(directory, path)), { recursive: true });
-    await writeFile(join(directory, path), text, { mode });
-  };
-  const host = { domain: "app.example.com", image: "ghcr.io/example/app", server: "deploy@app.example.com" };
-  const answers: Answers = { name, database: "app", ...host, runtime, app: true, with: [] };
-  for (const { path, text, mode } of renderProject(readKit(repository), answers)) await write(path, text, mode);
-  await symlink(join(repository, "node_modules"), join(directory, "node_modules"));
+  const { directory, write } = await writeProjectFiles({ name, database: "app", runtime });
+  await linkPackages(directory);
   const [httpPort, postgresPort] = [await freePort(), await freePort()];
   const environment = { ...docker, HTTP_PORT: `${httpPort}`, POSTGRES_PORT: `${postgresPort}` };
   return {
@@ -65,7 +55,8 @@ export async function createStackProject(
     start: (flags, by = "bun") => startUp(command(by, flags), directory, environment),
     async remove() {
       await run({
-        argv: command("bun", ["--down", "--volumes", "--yes"]),
+        // Where a Docker is installed and does not answer, `up` refuses to say that nothing is left.
+        argv: command("bun", [...(options.docker ? [] : ["--engine", "embedded"]), "--down", "--volumes", "--yes"]),
         directory,
         environment,
         timeoutSeconds: 180,
@@ -76,7 +67,7 @@ export async function createStackProject(
 }
 
 function command(runtime: Runtime, flags: readonly string[]): string[] {
-  const program = join(repository, "node_modules", ".bin", runtime);
+  const program = join(programs, runtime);
   return [program, ...(runtime === "deno" ? ["run", "-A"] : []), "scripts/up.ts", ...flags];
 }
 
@@ -99,19 +90,4 @@ async function startUp(argv: string[], directory: string, environment: Record<st
       if (!written) throw new Error(`up has not written "${words}":\n${lines.join("\n")}`);
     },
   };
-}
-
-/** The command lines of all processes that work in the directory or name it. Zombies have none. */
-export function processesIn(directory: string): string[] {
-  const pids = readdirSync("/proc").filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
-  return pids.flatMap((pid) => {
-    try {
-      const text = readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ").trim();
-      const concerned = text.includes(directory) || readlinkSync(`/proc/${pid}/cwd`).startsWith(directory);
-      return text && concerned ? [text] : [];
-    } catch {
-      // It has ended while we looked.
-      return [];
-    }
-  });
 }

@@ -1,0 +1,48 @@
+// What docs/architecture.md says never happens, in every file that is shipped.
+import { expect, test } from "bun:test";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { repository } from "./lab/repository.ts";
+
+const sources = ["scripts", "create"].flatMap((folder) => {
+  const paths = readdirSync(join(repository, folder), { recursive: true, encoding: "utf8" });
+  const files = paths.filter((path) => path.endsWith(".ts")).map((path) => `${folder}/${path}`);
+  return files.map((path) => ({ path, text: readFileSync(join(repository, path), "utf8") }));
+});
+
+/** "path: what was found" for each place in the files whose paths match. */
+function find(words: RegExp, paths = /./): string[] {
+  const chosen = sources.filter(({ path }) => paths.test(path));
+  return chosen.flatMap(({ path, text }) => [...text.matchAll(words)].map(([found]) => `${path}: ${found}`));
+}
+
+const importOf = (specifier: string) => new RegExp(`(?<=(?:from|import|import\\()\\s*")(?:${specifier})(?=")`, "g");
+const verbs = /^scripts\/[^/]+\.ts$/;
+const own = importOf('\\.[^"]*');
+
+test("only scripts/lib/run.ts starts processes", () => {
+  expect(new Set(find(importOf("(?:node:)?child_process|zx")))).toEqual(
+    new Set(["scripts/lib/run.ts: node:child_process", "scripts/lib/run.ts: zx"]),
+  );
+  expect(find(/\b(?:Bun\.spawn\w*|Bun\.\$|Deno\.Command)/g)).toEqual([]);
+});
+
+test("only scripts/lib/postgres.ts opens database connections", () => {
+  const values = find(/(?<!\btype .*)\bfrom "postgres"|\bimport\("postgres"\)/g);
+  expect([...new Set(values.map((place) => place.split(":")[0]))]).toEqual(["scripts/lib/postgres.ts"]);
+});
+
+test("a verb imports nouns only, and a noun no verb", () => {
+  expect(find(own, verbs).length).toBeGreaterThan(0);
+  expect(find(own, verbs).filter((place) => !/: \.\/lib\/[a-z-]+\.ts$/.test(place))).toEqual([]);
+  expect(find(importOf('\\.\\./[^"]*'), /^scripts\/lib\//)).toEqual([
+    "scripts/lib/validator-command.ts: ../validator.ts",
+  ]);
+});
+
+test("nothing is left for later, and no machine or registry is named", () => {
+  expect(find(/\b(?:TODO|FIXME|XXX)\b/g)).toEqual([]);
+  expect(
+    find(/\/(?:home|root|work|Users)\/\w+|\b[\w.-]*(?:registry|artifactory|nexus|mirror)[\w-]*\.[a-z]+\.[a-z]+\b/g),
+  ).toEqual([]);
+});
