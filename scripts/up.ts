@@ -4,6 +4,7 @@
 import { type Arguments, parseArguments, usage } from "./lib/args.ts";
 import { formatFailure } from "./lib/failure.ts";
 import { packageMissing } from "./lib/packages.ts";
+import { asTyped } from "./lib/runtime.ts";
 import type { Engine, Project, Stack } from "./lib/stack.ts";
 import { runIfMain } from "./lib/verb.ts";
 
@@ -30,8 +31,9 @@ const commandLine = {
     "bun scripts/up.ts --down --volumes        # start over",
   ],
   notes: [
-    "Exit codes: 0 up, or stopped by Ctrl-C or --down after it was up; 1 something failed; 2 flags, .env or a taken port;",
-    "4 it runs already; 5 deleting data was not confirmed; 130 interrupted before it was up.",
+    "Exit codes: 0 up, or stopped by Ctrl-C or --down after it was up; 1 something failed;",
+    "2 flags, .env, migrations/ or a taken port; 3 the app is ready, and /health/database is not; 4 it runs already;",
+    "5 deleting data was not confirmed, or .env is lost and data is there; 130 interrupted before it was up.",
   ].join("\n"),
 } as const;
 
@@ -43,15 +45,27 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const { readProject } = await import("./lib/stack.ts").catch(packageMissing);
   const directory = process.cwd();
-  const project = await readProject(directory, await loadConfig(directory), { writeMissing: !flags.plan });
+  const project = await readProject(directory, await loadConfig(directory));
   await (flags.down ? down(project, flags) : up(project, flags));
 }
 
 async function up(project: Project, flags: Flags): Promise<void> {
+  const { readVersions } = await import("./lib/validator-command.ts").catch(packageMissing);
+  // dbmate would skip a file without a version, and say nothing.
+  readVersions(project.directory);
   const choice = chooseEngine(flags.engine as Engine | undefined, await observeDockerEngine(flags));
   if (flags.plan) return printPlan(planUp(choice, project), flags);
   console.error(formatPlan(planUp(choice, project).slice(0, 1)));
+  if (project.newEnvironment) await writeEnvironment(project, choice);
   await (choice.engine === "docker" ? upInContainers(project, flags) : upAsProcesses(project, flags));
+}
+
+async function writeEnvironment(project: Project, { engine }: Choice): Promise<void> {
+  const { observeDocker } = await import("./lib/stack-docker.ts").catch(packageMissing);
+  const { embeddedData } = await import("./lib/stack-embedded.ts").catch(packageMissing);
+  const { writeNewEnvironment } = await import("./lib/new-environment.ts");
+  const volumes = engine === "docker" ? (await observeDocker(project)).volumes : [];
+  await writeNewEnvironment(project, [...volumes, ...(await embeddedData(project))]);
 }
 
 /** Containers go on when this process has ended. */
@@ -183,13 +197,14 @@ function report(stack: Stack, project: Project, flags: Flags): void {
 
 /** What people see when it is up. */
 export function formatStack({ engine, url, seconds, health }: Stack, { config }: Project): string {
-  return [
+  const lines = [
     `${config.name} is up at ${url} (${engine}, ${seconds} s)`,
     `  health: ${JSON.stringify(health)}`,
     `  next: curl ${url}/health/database`,
     "  next: bun scripts/validator.ts   # the database against migrations/",
     `  next: bun scripts/up.ts --down   # the data stays${engine === "embedded" ? "; Ctrl-C does the same" : ""}`,
-  ].join("\n");
+  ];
+  return asTyped(lines.join("\n"));
 }
 
 const secondsSince = (started: number) => Math.round((performance.now() - started) / 100) / 10;

@@ -258,3 +258,31 @@ test("untilHealthy() does not take a stranger's answer for ours, and says how to
     ),
   );
 });
+
+test.each([
+  { says: "a good answer", response: () => Response.json({ status: "healthy" }), result: '{"status":"healthy"}' },
+  { says: "404 in JSON", response: () => Response.json({ error: "not found" }, { status: 404 }) },
+  { says: "a failure", response: () => Response.json({ status: "unhealthy" }, { status: 503 }) },
+  { says: "JSON of another kind", response: () => Response.json([1]) },
+  { says: "HTML", response: () => new Response(`<!doctype html>${"x".repeat(1000)}`) },
+])("untilHealthy() after /health/ready, where /health/database gives $says", async ({ response, result }) => {
+  const routes = { "/health/ready": new Response("yes"), "/health/database": response };
+  const app = Bun.serve({ hostname: "127.0.0.1", port: 0, routes });
+  const url = `http://127.0.0.1:${app.port}/health/database`;
+  const said = await response().text();
+  const healthy = untilHealthy({
+    port: app.port!,
+    seconds: 5,
+    interrupted: new AbortController().signal,
+    token: undefined,
+    otherwise: { next: [] },
+  });
+  const failure = [
+    `The app is ready, its database route is not: ${url} says: ${said.slice(0, 200)}`,
+    `  next: curl -i ${url}`,
+    "  read: docs/validator.md",
+  ].join("\n");
+  const told = await healthy.then((health) => JSON.stringify(health), formatFailure);
+  await app.stop(true);
+  expect(told).toBe(result ?? failure);
+});

@@ -1,7 +1,10 @@
 // scripts/lib/failure.ts: the whole text and JSON of a failure, and the exit code of the process that ends with it.
 import { expect, test } from "bun:test";
+import { join } from "node:path";
 import { exitCodes, Failure, failureAsJson, formatFailure } from "../scripts/lib/failure.ts";
 import { run } from "../scripts/lib/run.ts";
+import { asTyped } from "../scripts/lib/runtime.ts";
+import { programs } from "./lab/repository.ts";
 
 const failure = new Failure(
   'Cannot restore "app"',
@@ -54,4 +57,26 @@ test("docs/exit-codes.md lists every exit code", async () => {
   const page = await Bun.file("docs/exit-codes.md").text();
   const listed = [...page.matchAll(/^\| (\d+) \|/gm)].map((row) => Number(row[1]));
   expect(listed).toEqual(Object.values(exitCodes));
+});
+
+test.each([
+  ["bun scripts/up.ts --down", "deno run -A scripts/up.ts --down"],
+  ['Cannot run "bun scripts/up.ts"', 'Cannot run "deno run -A scripts/up.ts"'],
+  ["HTTP_PORT=8081 bun scripts/up.ts", "HTTP_PORT=8081 deno run -A scripts/up.ts"],
+  ["docker compose logs app", "docker compose logs app"],
+])("asTyped() leaves %p to Bun, and makes it %p for Deno", (text, forDeno) => {
+  expect(asTyped(text, "bun")).toBe(text);
+  expect(asTyped(text, "deno")).toBe(forDeno);
+});
+
+test("under Deno every next command and the help are Deno's", async () => {
+  const up = (...flags: string[]) =>
+    run({ argv: [join(programs, "deno"), "run", "-A", "scripts/up.ts", ...flags], accept: [0, 2] });
+  const [help, mistake] = await Promise.all([up("--help"), up("--fireworks", "--json")]);
+  expect(help.stdout).toStartWith("deno run -A scripts/up.ts [flags]\n");
+  expect(help.stdout).not.toContain("bun scripts/");
+  expect(mistake.stderr).toBe(
+    'Cannot run "deno run -A scripts/up.ts": --fireworks is not a flag of this command\n  next: deno run -A scripts/up.ts --help\n',
+  );
+  expect(JSON.parse(mistake.stdout).error.next).toEqual(["deno run -A scripts/up.ts --help"]);
 });

@@ -1,13 +1,16 @@
 // What `up` decides and says, without starting anything.
 import { describe, expect, test } from "bun:test";
-import { appEnvironment } from "../scripts/lib/app.ts";
-import { type Blamed, composeFailure } from "../scripts/lib/compose-failure.ts";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { appEnvironment, startApp } from "../scripts/lib/app.ts";
+import { type Blamed, composeFailure, engineGone, findBlamed } from "../scripts/lib/compose-failure.ts";
 import type { Config } from "../scripts/lib/config.ts";
 import { migrationFailure } from "../scripts/lib/dbmate.ts";
 import { composeUp, failedServices, requireDocker, type Service } from "../scripts/lib/docker.ts";
 import { formatFailure } from "../scripts/lib/failure.ts";
 import { packageMissing } from "../scripts/lib/packages.ts";
-import { type Project, withOverrides } from "../scripts/lib/stack.ts";
+import { type Project, readProject, withOverrides } from "../scripts/lib/stack.ts";
 import { isNews } from "../scripts/lib/stack-docker.ts";
 import { chooseEngine, type Found, formatStack, planDown, planUp } from "../scripts/up.ts";
 
@@ -181,6 +184,53 @@ test("appEnvironment() is .env with what Compose sets, the password encoded only
   });
 });
 
+describe("startApp()", () => {
+  const failureOf = async (command: string[]) => {
+    const app = { ...project, directory: ".", config: { ...config, app: { command, port: 3000 } } };
+    return formatFailure(
+      await startApp(app, () => {}).then(
+        ({ failure }) => failure,
+        (error) => error,
+      ),
+    );
+  };
+
+  test("names the setting to correct when there is no such program", async () => {
+    expect(await failureOf(["no-such-program", "app.ts"])).toBe(
+      [
+        'Cannot start the app: "no-such-program" is not installed, or not on PATH',
+        "  next: set app.command in dbops.config.ts",
+      ].join("\n"),
+    );
+  });
+
+  test("shows the last words of an app that has ended, and the page that helps", async () => {
+    expect(await failureOf(["sh", "-c", "echo I am tired; exit 7"])).toBe(
+      [
+        "The app has ended by itself: with exit code 7",
+        "  | I am tired",
+        "  next: bun scripts/up.ts",
+        "  read: docs/runbook/app-does-not-start.md",
+      ].join("\n"),
+    );
+  });
+});
+
+test("readProject() refuses one port for two", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "dbops-up-"));
+  const values = "POSTGRES_DB=shop\nPOSTGRES_USER=shop\nPOSTGRES_PASSWORD=x\nHTTP_PORT=9000\nPOSTGRES_PORT=9000\n";
+  writeFileSync(join(folder, ".env"), values);
+  const failure = await readProject(folder, config).catch((error) => error);
+  rmSync(folder, { recursive: true });
+  expect(failure.exitCode).toBe(2);
+  expect(formatFailure(failure)).toBe(
+    [
+      "Cannot use .env: HTTP_PORT and POSTGRES_PORT: both are 9000, each needs a port of its own",
+      "  next: correct .env, then run this again",
+    ].join("\n"),
+  );
+});
+
 test("migrationFailure() names the file and the SQL error, and leaves out what dbmate claims", () => {
   const lines = [
     "Applying: 1_first.sql",
@@ -199,16 +249,23 @@ test("migrationFailure() names the file and the SQL error, and leaves out what d
       "  read: docs/runbook/migration-failed.md",
     ].join("\n"),
   );
+  const wrongPassword = ['Error: pq: password authentication failed for user "shop" (28P01)'];
+  expect(migrationFailure(wrongPassword, 1)).toMatchObject({
+    next: ["put the earlier POSTGRES_PASSWORD back into .env", "bun scripts/up.ts"],
+    read: "docs/runbook/wrong-password.md",
+  });
   expect(migrationFailure([], "SIGKILL").message).toBe("Cannot migrate: dbmate ended with SIGKILL");
 });
 
+const service = (Service: string, State: string, ExitCode = 0, Health = ""): Service => ({
+  Name: `shop-${Service}-1`,
+  Service,
+  State,
+  ExitCode,
+  Health,
+});
+
 test("failedServices() blames what ended badly or is unhealthy, not what waits for it", () => {
-  const service = (Service: string, State: string, ExitCode = 0, Health = ""): Service => ({
-    Service,
-    State,
-    ExitCode,
-    Health,
-  });
   const all = [
     service("postgres", "running", 0, "healthy"),
     service("migrations", "exited", 2),
@@ -220,6 +277,26 @@ test("failedServices() blames what ended badly or is unhealthy, not what waits f
   // Left from an earlier start, which is not why this one has failed.
   const earlier = service("migrations", "exited", 2);
   expect(failedServices([earlier, service("postgres", "running", 0, "unhealthy")])).toEqual(["postgres", "migrations"]);
+  expect(failedServices([service("app", "restarting", 1)])).toEqual(["app"]);
+});
+
+test("findBlamed() takes Compose's word first: what is started again and again runs half of the time", () => {
+  const all = [service("migrations", "exited", 2), service("app", "running", 0, "starting")];
+  expect(findBlamed(["dependency failed to start: container shop-app-1 is unhealthy"], all)).toBe("app");
+  expect(findBlamed(["a line that names nobody"], all)).toBe("migrations");
+  expect(findBlamed([], [])).toBeUndefined();
+});
+
+test("engineGone() keeps what Compose said last", () => {
+  expect(formatFailure(engineGone("no Docker Engine answers", ["Container shop-app-1  Starting", "EOF"]))).toBe(
+    [
+      "Docker went away while the stack was starting: no Docker Engine answers; containers may still run, the data is in its volume",
+      "  | Container shop-app-1  Starting",
+      "  | EOF",
+      "  next: docker info",
+      "  next: bun scripts/up.ts",
+    ].join("\n"),
+  );
 });
 
 describe("composeFailure()", () => {

@@ -1,5 +1,5 @@
 // The app as a process of this machine, with the variables that its container would get.
-import { Failure } from "./failure.ts";
+import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type Running, start } from "./run.ts";
 import type { Project } from "./stack.ts";
 
@@ -11,7 +11,10 @@ export type App = Running & {
   lastLines(): string;
 };
 
-/** @param onLine gets what the app writes. */
+/**
+ * @param onLine gets what the app writes.
+ * @throws {Failure} exit 2 when there is no such program.
+ */
 export async function startApp(project: Project, onLine: (line: string) => void): Promise<App> {
   const lines: string[] = [];
   const program = await start({
@@ -24,11 +27,16 @@ export async function startApp(project: Project, onLine: (line: string) => void)
       onLine(line);
     },
     ownGroup: true,
+  }).catch((error) => {
+    throw new Failure("Cannot start the app", asFailure(error).why, ["set app.command in dbops.config.ts"], {
+      exitCode: exitCodes.usage,
+      cause: error,
+    });
   });
   const lastLines = () => lines.join("\n");
   let ended: Failure | undefined;
   const failure = program.ended.then((code) => {
-    ended = endedByItself("The app", code, lastLines());
+    ended = endedByItself("The app", code, lastLines(), "docs/runbook/app-does-not-start.md");
     return ended;
   });
   const throwIfEnded = () => {
@@ -56,7 +64,10 @@ export function appEnvironment({ database, httpPort, environment }: Project): Re
 }
 
 /** @param code an exit code or a signal. */
-export function endedByItself(what: string, code: number | NodeJS.Signals, lastLines: string): Failure {
+export function endedByItself(what: string, code: number | NodeJS.Signals, lastLines: string, read?: string): Failure {
   const how = typeof code === "number" ? `with exit code ${code}` : `by ${code}`;
-  return new Failure(`${what} has ended by itself`, how, ["bun scripts/up.ts"], { details: lastLines });
+  return new Failure(`${what} has ended by itself`, how, ["bun scripts/up.ts"], {
+    details: lastLines,
+    ...(read && { read }),
+  });
 }

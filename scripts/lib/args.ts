@@ -1,6 +1,7 @@
 // Command lines: strict flags, generated help, and one sentence for each mistake.
 import { parseArgs as parseStrictly } from "node:util";
 import { exitCodes, Failure } from "./failure.ts";
+import { asTyped } from "./runtime.ts";
 
 type Flag = {
   help: string;
@@ -113,7 +114,7 @@ export function formatHelp(line: CommandLine): string {
     return { left, right: flag.default ? `${flag.help} (default: ${flag.default})` : flag.help };
   });
   const width = Math.min(34, Math.max(...rows.map(({ left }) => left.length)));
-  return [
+  const text = [
     `${[line.command, ...(line.words ?? [])].join(" ")} [flags]`,
     "",
     line.purpose,
@@ -122,4 +123,5 @@ export function formatHelp(line: CommandLine): string {
     ...(line.examples ? ["", "Examples:", ...line.examples.map((example) => `  ${example}`)] : []),
     ...(line.notes ? ["", line.notes] : []),
   ].join("\n");
+  return asTyped(text);
 }

@@ -63,13 +63,15 @@ export function migrationFailure(lines: readonly string[], code: number | string
   const file = lines[last]?.slice("Applying: ".length);
   const why =
     lines.findLast((line) => line.startsWith("Error: "))?.slice("Error: ".length) ?? `dbmate ended with ${code}`;
-  const next = [...(file ? [`correct migrations/${file}`] : []), "bun scripts/up.ts"];
+  const wrongPassword = /28P01|password authentication/.test(why);
+  const correct = wrongPassword ? ["put the earlier POSTGRES_PASSWORD back into .env"] : [];
+  const next = [...correct, ...(file ? [`correct migrations/${file}`] : []), "bun scripts/up.ts"];
   return new Failure(file ? `Cannot apply migrations/${file}` : "Cannot migrate", why, next, {
     details: lines
       .slice(Math.max(last, 0))
       .filter((line) => !isUntrue(line))
       .join("\n"),
-    read: "docs/runbook/migration-failed.md",
+    read: `docs/runbook/${wrongPassword ? "wrong-password" : "migration-failed"}.md`,
   });
 }
 

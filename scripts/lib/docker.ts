@@ -1,6 +1,7 @@
 // Docker Compose as this project uses it: is there an engine, and the commands as data.
 import { exitCodes, Failure } from "./failure.ts";
 import { type Command, run } from "./run.ts";
+import type { Project } from "./stack.ts";
 
 /** An engine that does not answer within this time is as good as none. */
 const answerSeconds = 10;
@@ -31,9 +32,14 @@ export function requireDocker(why: string | undefined, otherwise: string): void 
   throw new Failure("Cannot use Docker", why, next, { exitCode: exitCodes.usage });
 }
 
+type Place = Pick<Project, "directory" | "environment" | "newEnvironment">;
+
 /** `docker compose …` in the project's directory, where .env names the Compose files. */
-export function compose(project: string, words: readonly string[], options: Partial<Command> = {}): Command {
-  return { argv: ["docker", "compose", ...words], directory: project, ...options };
+export function compose(place: Place, words: readonly string[], options: Partial<Command> = {}): Command {
+  const { directory, environment, newEnvironment } = place;
+  // Where that file is missing Compose would not even list containers: it insists on a password.
+  const values = newEnvironment ? { environment } : {};
+  return { argv: ["docker", "compose", ...words], directory, ...values, ...options };
 }
 
 /** @param appImage what .env names instead of a build: to build would give our image the name of a pulled one. */
@@ -57,10 +63,10 @@ export const composeDown = ({ volumes, graceSeconds }: DownOptions) => [
   ...(graceSeconds === undefined ? [] : ["--timeout", `${graceSeconds}`]),
 ];
 
-export type Service = { Service: string; State: string; ExitCode: number; Health: string };
+export type Service = { Name: string; Service: string; State: string; ExitCode: number; Health: string };
 
 /** The containers of the project, also those that have ended. */
-export async function services(project: string): Promise<Service[]> {
+export async function services(project: Project): Promise<Service[]> {
   const { stdout } = await run(compose(project, ["ps", "--all", "--format", "json"]));
   return stdout
     .split("\n")
@@ -69,19 +75,19 @@ export async function services(project: string): Promise<Service[]> {
 }
 
 /**
- * Those to blame when `up --wait` has failed: they ended badly, or run and are not healthy.
+ * Those to blame when `up --wait` has failed: they ended badly, are started again and again, or run and are not healthy.
  * Postgres first: all others wait for it.
  */
 export function failedServices(all: readonly Service[]): string[] {
   const failed = all.filter(({ State, ExitCode, Health }) =>
-    State === "exited" || State === "dead" ? ExitCode !== 0 : Health === "unhealthy",
+    State === "exited" || State === "dead" ? ExitCode !== 0 : State === "restarting" || Health === "unhealthy",
   );
   const names = failed.map(({ Service }) => Service);
   return names.sort((one, other) => Number(other === "postgres") - Number(one === "postgres"));
 }
 
 /** The last lines that a service has written. */
-export async function lastLines(project: string, service: string, lines: number): Promise<string> {
+export async function lastLines(project: Project, service: string, lines: number): Promise<string> {
   const { stdout } = await run(
     compose(project, ["logs", "--no-color", "--no-log-prefix", "--tail", `${lines}`, service]),
   );
@@ -89,14 +95,14 @@ export async function lastLines(project: string, service: string, lines: number)
 }
 
 /** The volumes that `down --volumes` would delete, by their names on this machine. */
-export async function volumes(project: string): Promise<string[]> {
+export async function volumes(project: Project): Promise<string[]> {
   const label = `label=com.docker.compose.project=${await projectName(project)}`;
   const { stdout } = await run({ argv: ["docker", "volume", "ls", "--quiet", "--filter", label] });
   return stdout.split("\n").filter(Boolean);
 }
 
 /** Compose's own, which is not always dbops.config.ts's: COMPOSE_PROJECT_NAME and `name:` of compose.yaml decide. */
-async function projectName(project: string): Promise<string> {
+async function projectName(project: Project): Promise<string> {
   const { stdout } = await run(compose(project, ["config", "--format", "json"]));
   return (JSON.parse(stdout) as { name: string }).name;
 }

@@ -141,12 +141,10 @@ function didNotStart(server: Embedded, why: string): Failure {
 
 function wrongPassword(server: Embedded, message: string): Failure {
   const why = `${message}; the data in ${server.home} was made with another POSTGRES_USER or POSTGRES_PASSWORD`;
-  return new Failure(
-    "Cannot log in to Postgres",
-    why,
-    ["put the earlier values back into .env", "bun scripts/up.ts --down --volumes   # deletes the data"],
-    { exitCode: exitCodes.usage },
-  );
+  return new Failure("Cannot log in to Postgres", why, ["put the earlier values back into .env"], {
+    exitCode: exitCodes.usage,
+    read: "docs/runbook/wrong-password.md",
+  });
 }
 
 async function createDatabase(connection: Connection): Promise<void> {

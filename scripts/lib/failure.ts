@@ -1,4 +1,5 @@
 // What every verb says when it cannot go on: what failed, why, and the exact next command; and the exit code that means it.
+import { asTyped } from "./runtime.ts";
 
 /** Exit codes of all verbs, each with one meaning. docs/exit-codes.md is the same table for people. */
 export const exitCodes = {
@@ -47,16 +48,17 @@ export class Failure extends Error {
 export function formatFailure(failure: Failure): string {
   const details = failure.details?.trimEnd().split("\n") ?? [];
   return [
-    failure.message,
+    asTyped(failure.message),
     ...details.map((line) => `  | ${line}`),
-    ...failure.next.map((command) => `  next: ${command}`),
+    ...failure.next.map((command) => `  next: ${asTyped(command)}`),
     ...(failure.read ? [`  read: ${failure.read}`] : []),
   ].join("\n");
 }
 
 /** The same as one JSON document, for callers that asked with --json. */
 export function failureAsJson(failure: Failure): string {
-  const { what, why, details, next, read, exitCode } = failure;
+  const { what, why, details, read, exitCode } = failure;
+  const next = failure.next.map((command) => asTyped(command));
   return JSON.stringify({ error: { what, why, details, next, read, exitCode } });
 }
 

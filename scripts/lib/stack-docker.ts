@@ -1,15 +1,15 @@
 // The stack in containers: `docker compose up` and `down`.
-import { composeFailure } from "./compose-failure.ts";
+import { composeFailure, engineGone, findBlamed } from "./compose-failure.ts";
 import { migrationFailure } from "./dbmate.ts";
 import {
   compose,
   composeDown,
   composeUp,
   type DownOptions,
-  failedServices,
   lastLines,
   services,
   volumes,
+  whyNoDocker,
 } from "./docker.ts";
 import { asFailure, type Failure, formatFailure } from "./failure.ts";
 import { requireFreePort } from "./port.ts";
@@ -21,13 +21,15 @@ import { within } from "./wait.ts";
 /** Building the app's image downloads its packages; becoming healthy takes seconds. */
 const upSeconds = 900;
 const healthySeconds = 120;
+/** Making the database takes seconds; whoever has pressed Ctrl-C should not wait much longer. */
+const finishSeconds = 30;
 
 /**
  * @throws {Failure} naming the service that failed with its last lines. Containers are left as they are, for a look.
  * When interrupted, what was not running before is taken down again.
  */
 export async function upDocker(project: Project, interrupted: AbortSignal): Promise<Omit<Stack, "seconds">> {
-  const wasRunning = (await services(project.directory)).some(({ State }) => State === "running");
+  const wasRunning = (await services(project)).some(({ State }) => State === "running");
   // Compose notices for itself when 127.0.0.1 is taken.
   if (!wasRunning) await requireFreePort(project.httpPort, ["::1"], "HTTP_PORT");
   try {
@@ -45,8 +47,7 @@ export async function upDocker(project: Project, interrupted: AbortSignal): Prom
     });
     return { engine: "docker", url: `http://localhost:${project.httpPort}`, health };
   } catch (error) {
-    // While its very first start creates the database, Postgres does not hear the signal: no 90 s for that.
-    if (interrupted.aborted && !wasRunning) await downAfterError(project, { graceSeconds: 5 });
+    if (interrupted.aborted && !wasRunning) await downAfterInterruption(project);
     throw error;
   }
 }
@@ -70,7 +71,7 @@ async function runCompose(project: Project, words: readonly string[], interrupte
   const lines: string[] = [];
   const shown = new Set<string>();
   const program = await start({
-    ...compose(project.directory, ["--progress", "plain", ...words]),
+    ...compose(project, ["--progress", "plain", ...words]),
     onLine: (line) => {
       lines.push(line);
       if (isNews(line) && !shown.has(line)) quote("compose", line.trim());
@@ -94,7 +95,7 @@ export function isNews(line: string): boolean {
 export async function downDocker(project: Project, options: DownOptions = {}): Promise<void> {
   const words = composeDown(options);
   phase(`docker compose ${words.join(" ")}`);
-  await run(compose(project.directory, words, { timeoutSeconds: 120 }));
+  await run(compose(project, words, { timeoutSeconds: 120 }));
 }
 
 /** The first error is the one to throw: what goes wrong here as well is only told. */
@@ -102,14 +103,28 @@ export async function downAfterError(project: Project, options: DownOptions = {}
   await downDocker(project, options).catch((error) => console.error(formatFailure(asFailure(error))));
 }
 
+/** While its very first start makes the database, Postgres hears no signal, and cut off in the middle it leaves a useless volume. */
+async function downAfterInterruption(project: Project): Promise<void> {
+  const all = await services(project).catch(() => []);
+  if (all.some(({ Service, Health }) => Service === "postgres" && Health === "starting")) {
+    phase(`letting postgres finish its start first, at most ${finishSeconds} s`);
+    const words = ["up", "--no-recreate", "--detach", "--wait", "--wait-timeout", `${finishSeconds}`, "postgres"];
+    // Whether it did does not matter: it is stopped either way.
+    await run(compose(project, words, { timeoutSeconds: finishSeconds + 2 })).catch(() => {});
+  }
+  await downAfterError(project, { graceSeconds: 5 });
+}
+
 /** What there is to take down: containers, and the volumes with the data. */
 export async function observeDocker(project: Project): Promise<{ containers: string[]; volumes: string[] }> {
-  const all = await services(project.directory);
-  return { containers: all.map(({ Service }) => Service), volumes: await volumes(project.directory) };
+  const all = await services(project);
+  return { containers: all.map(({ Service }) => Service), volumes: await volumes(project) };
 }
 
 async function explain(project: Project, lines: readonly string[]): Promise<Failure> {
-  const [service] = failedServices(await services(project.directory));
-  const log = service && (await lastLines(project.directory, service, 50));
+  const gone = await whyNoDocker();
+  if (gone) return engineGone(gone, lines);
+  const service = findBlamed(lines, await services(project));
+  const log = service && (await lastLines(project, service, 50));
   return composeFailure(lines, service && log !== undefined ? { service, log } : undefined);
 }

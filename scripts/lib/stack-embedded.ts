@@ -11,6 +11,7 @@ import { dataHome, removeHome } from "./embedded-home.ts";
 import type { Failure } from "./failure.ts";
 import { requireFreePort } from "./port.ts";
 import { identify, stopProcess } from "./process.ts";
+import { asTyped } from "./runtime.ts";
 import { type Project, type Stack, untilHealthy } from "./stack.ts";
 import { phase, quote } from "./terminal.ts";
 
@@ -99,6 +100,11 @@ export async function downEmbedded(project: Project, withData: boolean): Promise
   if (withData) await removeHome(directory);
 }
 
+/** The folder with the data, if there is one. */
+export async function embeddedData(project: Project): Promise<string[]> {
+  return [join(await dataHome(homeOf(project)), "data")].filter((folder) => existsSync(folder));
+}
+
 /** What there is to take down, and the folders with the data. */
 export async function observeEmbedded(project: Project): Promise<{ running: boolean; folders: string[] }> {
   const directory = homeOf(project);
@@ -112,6 +118,11 @@ async function startPostgres(project: Project, interrupted: AbortSignal): Promis
   phase(`postgres on port ${database.port}`);
   const postgres = await startEmbedded({ ...database, project: directory, directory: homeOf(project), interrupted });
   if (postgres.home !== homeOf(project))
-    quote("postgres", `runs as an unprivileged user; data and log are in ${postgres.home}`);
+    quote(
+      "postgres",
+      asTyped(
+        `runs as an unprivileged user; data and log are in ${postgres.home}; removing the project does not remove them, bun scripts/up.ts --down --volumes does`,
+      ),
+    );
   return postgres;
 }

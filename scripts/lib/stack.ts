@@ -3,10 +3,9 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "dotenv";
 import type { Config } from "./config.ts";
-import { generatePassword, localEnvironment, readEnvironment, writeSecretFile } from "./environment.ts";
+import { generatePassword, localEnvironment, readEnvironment } from "./environment.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { Connection } from "./postgres.ts";
-import { phase } from "./terminal.ts";
 import { poll } from "./wait.ts";
 
 export type Engine = "docker" | "embedded";
@@ -18,6 +17,8 @@ export type Project = {
   httpPort: number;
   /** All of .env, this process's own environment laid over it, as Compose does. */
   environment: Record<string, string>;
+  /** The text of an .env for this project, where it has none. */
+  newEnvironment?: string;
 };
 
 /** A stack that is up. */
@@ -30,22 +31,14 @@ export type Stack = {
 };
 
 /**
- * Reads the project's values. Where .env is missing, as in a teammate's clone because it is git-ignored, it is made,
- * and written if that is wanted: a plan changes nothing.
+ * Reads the project's values, and changes nothing. Where .env is missing, as in a teammate's clone because it is
+ * git-ignored, they are new ones.
  * @throws {Failure} exit 2 naming every value that is missing or no port.
  */
-export async function readProject(
-  directory: string,
-  config: Config,
-  { writeMissing }: { writeMissing: boolean },
-): Promise<Project> {
+export async function readProject(directory: string, config: Config): Promise<Project> {
   const file = join(directory, ".env");
-  const missing = existsSync(file) ? undefined : localEnvironment({ ...config, password: generatePassword() });
-  if (missing && writeMissing) {
-    phase("there is no .env yet: writing one with a new password");
-    await writeSecretFile(file, missing);
-  }
-  const environment = withOverrides(missing ? parse(missing) : await readEnvironment(file), process.env);
+  const newEnvironment = existsSync(file) ? undefined : localEnvironment({ ...config, password: generatePassword() });
+  const environment = withOverrides(newEnvironment ? parse(newEnvironment) : await readEnvironment(file), process.env);
   const { POSTGRES_DB = "", POSTGRES_USER = "", POSTGRES_PASSWORD = "" } = environment;
   const problems = [
     ...Object.entries({ POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD }).flatMap(([name, value]) =>
@@ -55,6 +48,9 @@ export async function readProject(
       isPort(environment[name]) ? [] : [`${name}: not a port, "${environment[name]}"`],
     ),
   ];
+  if (problems.length === 0 && Number(environment.HTTP_PORT) === Number(environment.POSTGRES_PORT)) {
+    problems.push(`HTTP_PORT and POSTGRES_PORT: both are ${environment.HTTP_PORT}, each needs a port of its own`);
+  }
   if (problems.length > 0) {
     throw new Failure("Cannot use .env", problems.join("; "), ["correct .env, then run this again"], {
       exitCode: exitCodes.usage,
@@ -63,6 +59,7 @@ export async function readProject(
   const port = Number(environment.POSTGRES_PORT);
   return {
     ...{ directory, config, environment },
+    ...(newEnvironment && { newEnvironment }),
     httpPort: Number(environment.HTTP_PORT),
     database: { host: "127.0.0.1", port, user: POSTGRES_USER, password: POSTGRES_PASSWORD, database: POSTGRES_DB },
   };
@@ -98,7 +95,10 @@ type Health = {
   otherwise: { next: readonly string[]; lastLines?: () => string };
 };
 
-/** Asks until /health/ready says yes, then returns what /health/database says. */
+/**
+ * Asks until /health/ready says yes, then returns what /health/database says.
+ * @throws {Failure} exit 1 without the first yes, 3 without the second.
+ */
 export async function untilHealthy(wanted: Health): Promise<unknown> {
   const { port, seconds, interrupted, token, stillHopeful, otherwise } = wanted;
   // Not "localhost": on its other address, ::1, a stranger may listen.
@@ -117,8 +117,24 @@ export async function untilHealthy(wanted: Health): Promise<unknown> {
       read: "docs/runbook/app-does-not-start.md",
     });
   }
-  const { text } = await ask(`${url}/health/database`, token);
-  return JSON.parse(text) as unknown;
+  const { ok, text } = await ask(`${url}/health/database`, token);
+  const health = ok ? healthOf(text) : undefined;
+  if (health) return health;
+  const why = `${url}/health/database says: ${text.slice(0, 200)}`;
+  throw new Failure("The app is ready, its database route is not", why, [`curl -i ${url}/health/database`], {
+    exitCode: exitCodes.saidNo,
+    read: "docs/validator.md",
+  });
+}
+
+/** @returns undefined for anything else than the validator's answer, such as the page of an app that answers every path. */
+function healthOf(text: string): { status: string } | undefined {
+  try {
+    const answer = JSON.parse(text) as { status?: unknown } | null;
+    return typeof answer?.status === "string" ? { ...answer, status: answer.status } : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 async function ask(url: string, token: string | undefined): Promise<{ ok: boolean; text: string }> {

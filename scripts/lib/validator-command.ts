@@ -1,5 +1,6 @@
 // The validator as a command. Apart from scripts/validator.ts, so that an app can carry that one file alone.
 import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { type Check, expectedVersions, formatProblem, type Report, validate } from "../validator.ts";
 import { parseArguments } from "./args.ts";
 import { exitCodes, Failure, reportAndExit } from "./failure.ts";
@@ -41,9 +42,13 @@ async function main(argv: readonly string[]): Promise<void> {
   process.exitCode = report.ok ? exitCodes.done : exitCodes.saidNo;
 }
 
-function readVersions(): string[] {
+/**
+ * The versions of the project in a directory.
+ * @throws {Failure} exit 2 naming the file that dbmate would skip, the version that two files have, or the missing folder.
+ */
+export function readVersions(directory = process.cwd()): string[] {
   try {
-    return expectedVersions();
+    return expectedVersions(join(directory, "migrations"));
   } catch (error) {
     const next = ["ls migrations", "cd to the project's root"];
     throw new Failure("Cannot read migrations/", (error as Error).message, next, { exitCode: exitCodes.usage });

@@ -97,7 +97,7 @@ async function removeProject({ directory, engine, environment }: DemoProject): P
     phase(`removing ${relative(repository, directory)}`);
     if (engine === "docker")
       await run(
-        compose(directory, ["down", "--volumes", "--rmi", "local", "--remove-orphans"], {
+        compose({ directory, environment }, ["down", "--volumes", "--rmi", "local", "--remove-orphans"], {
           environment,
           timeoutSeconds: 180,
         }),

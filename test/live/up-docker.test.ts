@@ -1,6 +1,7 @@
 // `up` with Docker: the same project and the same answers, in containers, with nginx in front.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { chmod, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type Result, run } from "../../scripts/lib/run.ts";
@@ -44,6 +45,13 @@ async function withEnvironment(changes: Record<string, string>, flags: readonly 
     Object.assign(project.environment, before);
   });
 }
+/** An environment with a `docker` that runs these lines of shell first. */
+async function fakeDocker(lines: string): Promise<Record<string, string>> {
+  const real = Bun.which("docker", { PATH: project.environment.PATH! })!;
+  await project.write("fake/docker", `#!/bin/sh\n${lines}\nexec ${real} "$@"\n`);
+  await chmod(join(project.directory, "fake/docker"), 0o755);
+  return { PATH: `${project.directory}/fake:${project.environment.PATH}` };
+}
 const get = (path: string) => fetch(`${project.url}${path}`, { signal: AbortSignal.timeout(5000) });
 const broken = "migrations/20990101000000_broken.sql";
 const breakMigrations = () => project.write(broken, "-- migrate:up\ncreate tabel x ();\n-- migrate:down\n");
@@ -76,13 +84,23 @@ test("a migration that fails on a running stack leaves the old app serving", asy
   expect((await get("/health/ready")).status).toBe(200);
 });
 
+test("an app that ends at its start is named, with its own last words", async () => {
+  const main = join(project.directory, "app/main.ts");
+  const working = await readFile(main, "utf8");
+  await writeFile(main, `throw new Error("I am tired");\n${working}`);
+  const { exitCode, stderr } = await project.up([]);
+  await writeFile(main, working);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('Cannot start the stack: service "app" failed\n');
+  expect(stderr).toContain("  | error: I am tired\n");
+  expect(stderr).toEndWith(
+    "  next: docker compose logs app\n  next: bun scripts/up.ts\n  read: docs/runbook/app-does-not-start.md\n",
+  );
+});
+
 test("--once is one document, also when it cannot be taken down again", async () => {
-  const real = Bun.which("docker", { PATH: project.environment.PATH! })!;
-  const fake = `#!/bin/sh\ncase "$*" in "compose down"*) echo "not today" >&2; exit 1;; esac\nexec ${real} "$@"\n`;
-  await project.write("fake/docker", fake);
-  await chmod(join(project.directory, "fake/docker"), 0o755);
-  const once = () =>
-    withEnvironment({ PATH: `${project.directory}/fake:${project.environment.PATH}` }, ["--once", "--json"]);
+  const fake = await fakeDocker('case "$*" in "compose down"*) echo "not today" >&2; exit 1;; esac');
+  const once = () => withEnvironment(fake, ["--once", "--json"]);
 
   const down = 'Cannot run "docker compose down --remove-orphans"';
   const proven = await once();
@@ -112,6 +130,34 @@ test("--down keeps the volume, --down --volumes needs a yes", async () => {
   expect(await volumes(volume)).toBe("");
 });
 
+test("another password than the one the volume was made with is named, with the page that helps", async () => {
+  await compose(["up", "--detach", "--wait", "postgres"]);
+  const { exitCode, stderr } = await withEnvironment({ POSTGRES_PASSWORD: "another" }, []);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain("password authentication failed");
+  expect(stderr).toEndWith(
+    "  next: put the earlier POSTGRES_PASSWORD back into .env\n  next: bun scripts/up.ts\n  read: docs/runbook/wrong-password.md\n",
+  );
+  await project.up(["--down", "--volumes", "--yes"]);
+});
+
+test("a lost .env is not replaced while there is a volume, and --down does without", async () => {
+  const file = join(project.directory, ".env");
+  const earlier = await readFile(file, "utf8");
+  await compose(["up", "--detach", "--wait", "postgres"]);
+  await rm(file);
+  const refused = await project.up([]);
+  const down = await project.up(["--down"]);
+  const written = existsSync(file);
+  await writeFile(file, earlier, { mode: 0o600 });
+  expect(written).toBe(false);
+  expect(refused.exitCode).toBe(5);
+  expect(refused.stderr).toContain(`Cannot make a new .env: `);
+  expect(refused.stderr).toContain(`  | ${project.name}_postgres\n`);
+  expect(down).toMatchObject({ exitCode: 0, stdout: "==> remove containers: postgres\n" });
+  expect((await project.up(["--down", "--volumes", "--yes"])).exitCode).toBe(0);
+});
+
 test("--down --volumes under another project name asks before that one's volume goes", async () => {
   const volume = `${other()}_postgres`;
   const named = { COMPOSE_PROJECT_NAME: other() };
@@ -136,6 +182,23 @@ test("an engine that does not answer is not taken for one without containers", a
   expect(deleting.stderr).toStartWith("Cannot use Docker: no Docker Engine answers (");
   expect(deleting.stderr).toEndWith(
     "  next: start Docker, then run this again\n  next: bun scripts/up.ts --engine embedded --down --volumes\n",
+  );
+});
+
+test("an engine that goes away midway is named, with what Compose said last", async () => {
+  const fake = await fakeDocker(`
+    case "$*" in *"plain up "*) touch fake/gone; echo "unexpected EOF" >&2; exit 1;; esac
+    if [ -e fake/gone ]; then echo "Cannot connect to the Docker daemon" >&2; exit 1; fi`);
+  const { exitCode, stderr } = await withEnvironment(fake, []);
+  expect(exitCode).toBe(1);
+  expect(stderr).toEndWith(
+    [
+      "Docker went away while the stack was starting: no Docker Engine answers (Cannot connect to the Docker daemon); containers may still run, the data is in its volume",
+      "  | unexpected EOF",
+      "  next: docker info",
+      "  next: bun scripts/up.ts",
+      "",
+    ].join("\n"),
   );
 });
 
@@ -170,13 +233,16 @@ test.each([
   await project.up(["--down"]);
 });
 
-test("an interrupted up takes down what it has started, at once even while Postgres makes its database", async () => {
+test("an interrupted up takes down what it has started, and leaves a volume that works", async () => {
   await project.up(["--down", "--volumes", "--yes"]);
   const up = await project.start([]);
   await up.until("-postgres-1  Started");
   const interrupted = performance.now();
   process.kill(up.pid, "SIGINT");
   expect(await up.ended).toBe(130);
-  expect(performance.now() - interrupted).toBeLessThan(30_000);
+  expect(performance.now() - interrupted).toBeLessThan(45_000);
+  expect(up.lines.join("\n")).toContain("==> letting postgres finish its start first, at most 30 s\n");
   expect(await compose(["ps", "--all", "--quiet"])).toBe("");
+  const { exitCode, stderr } = await project.up(["--once"]);
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
 });

@@ -165,6 +165,20 @@ describe("when it cannot come up", () => {
   });
 
   test.each([
+    ["unversioned.sql", 'dbmate skips the migration "unversioned.sql"'],
+    ["20990101000000_one.sql", "have the version 20990101000000"],
+  ])("migrations/ that dbmate would not apply as it stands is exit 2 before anything starts: %s", async (file, why) => {
+    const files = [file, file.replace("_one", "_two")].map((name) => `migrations/${name}`);
+    for (const path of files) await project.write(path, "-- migrate:up\nselect 1;\n-- migrate:down\n");
+    const { exitCode, stdout, stderr } = await project.up(embedded);
+    for (const path of files) await rm(join(project.directory, path), { force: true });
+    expect({ exitCode, stdout }).toEqual({ exitCode: 2, stdout: "" });
+    expect(stderr).toStartWith("Cannot read migrations/: ");
+    expect(stderr).toContain(why);
+    expect(stderr).toEndWith("  next: ls migrations\n  next: cd to the project's root\n");
+  });
+
+  test.each([
     ["HTTP_PORT", "127.0.0.1"],
     ["HTTP_PORT", "::1"],
     ["POSTGRES_PORT", "127.0.0.1"],
@@ -187,7 +201,24 @@ describe("when it cannot come up", () => {
     await writeFile(file, before);
     expect(exitCode).toBe(2);
     expect(stderr).toContain('Cannot log in to Postgres: password authentication failed for user "app"; the data in ');
+    expect(stderr).toEndWith("  next: put the earlier values back into .env\n  read: docs/runbook/wrong-password.md\n");
     expect(processesIn(project.directory)).toEqual([]);
+  });
+
+  test("a lost .env is not replaced while there is data, and --plan and --down write none", async () => {
+    const file = join(project.directory, ".env");
+    const before = readFileSync(file, "utf8");
+    await rm(file);
+    const refused = await project.up(embedded);
+    const others = [await project.up([...embedded, "--plan"]), await project.up([...embedded, "--down"])];
+    const written = existsSync(file);
+    await writeFile(file, before, { mode: 0o600 });
+    expect(written).toBe(false);
+    expect(refused.exitCode).toBe(5);
+    expect(refused.stderr).toMatch(
+      /Cannot make a new \.env: the data of this project was made with another password\n {2}\| \S+\/data\n {2}next: put the earlier \.env back\n {2}read: docs\/runbook\/wrong-password\.md\n$/,
+    );
+    expect(others.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
   });
 
   test("data of another major version is exit 2", async () => {
@@ -232,7 +263,10 @@ test("a project of runtime deno in a folder that only its owner may enter", asyn
     expect(JSON.parse(stdout)).toMatchObject({ health: { status: "healthy" } });
     expect(stderr).toContain("==> deno run");
     // Root cannot run Postgres as itself, and another user cannot enter the folder.
-    const elsewhere = /data and log are in (\S+)/.exec(stderr)?.[1];
+    const elsewhere =
+      /data and log are in (\S+); removing the project does not remove them, deno run -A scripts\/up\.ts --down --volumes does/.exec(
+        stderr,
+      )?.[1];
     if (process.getuid?.() === 0) expect(elsewhere).toStartWith("/var/lib/dbops/");
     else expect(elsewhere).toBeUndefined();
     await closed.up([...embedded, "--down", "--volumes", "--yes"]);
