@@ -601,7 +601,8 @@ function isAtLeast(version: string, minimum: string): boolean {
 
 // ------------------------------------------------------------------------------------------- not reachable at all
 
-const startPostgres = "start Postgres, or correct PGHOST and PGPORT: docker compose ps postgres";
+const startPostgres =
+  "start Postgres: docker compose up -d postgres (without Docker: bun scripts/up.ts); or correct PGHOST and PGPORT";
 const readLog = "docker compose logs --tail 20 postgres";
 
 /** Our words for each error code, because the driver's hold the host, the user or the database. */

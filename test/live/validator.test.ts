@@ -136,7 +136,7 @@ test("Postgres is not there", async () => {
   const changes = { PGPORT: `${await freePort()}` };
   await expectRefusal(
     [
-      "fail  connection: The connection was refused; next: start Postgres, or correct PGHOST and PGPORT: docker compose ps postgres",
+      "fail  connection: The connection was refused; next: start Postgres: docker compose up -d postgres (without Docker: bun scripts/up.ts); or correct PGHOST and PGPORT",
     ],
     changes,
   );
