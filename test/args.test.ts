@@ -46,6 +46,23 @@ test.each([
   expect(failure.exitCode).toBe(2);
 });
 
+test.each([
+  { argv: ["here", "--dry-run"], parsed: { _: ["here"], "dry-run": true, "--": [] } },
+  {
+    argv: ["here", "--", "sh", "--dry-run", "--", "-x"],
+    parsed: { _: ["here"], "--": ["sh", "--dry-run", "--", "-x"] },
+  },
+  { argv: ["--"], parsed: { "--": [] } },
+])("parseArguments() with a rest reads $argv", ({ argv, parsed }) => {
+  expect({ ...parseArguments(argv, { ...line, rest: "COMMAND" }) } as object).toEqual({ ...defaults, ...parsed });
+});
+
+test("formatHelp() names the rest", () => {
+  expect(formatHelp({ ...line, rest: "COMMAND" }).split("\n")[0]).toBe(
+    "bun scripts/example.ts [dir] [flags] [-- COMMAND]",
+  );
+});
+
 test("formatHelp() shows every flag with its value, default and choices", () => {
   expect(formatHelp(line)).toBe(`bun scripts/example.ts [dir] [flags]
 

@@ -4,8 +4,22 @@ import { loadConfig, parseConfig } from "../scripts/lib/config.ts";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import shipped from "../templates/dbops.config.ts";
 
-test("the shipped file is valid", () => {
-  expect(parseConfig(shipped)).toEqual(shipped);
+test("the shipped file is valid, and what it does not say has a default", () => {
+  const settings = parseConfig(shipped);
+  expect(settings).toMatchObject(shipped);
+  expect(settings.environments.production?.port).toBe(22);
+  expect(settings.secrets).toEqual({ provider: "op" });
+  expect(settings.deploy).toEqual({
+    healthSeconds: 60,
+    bakeSeconds: 5,
+    errorPercent: 5,
+    drainSeconds: 30,
+    keepReleases: 5,
+    freeGigabytes: 1,
+    keepPrevious: "stopped",
+    stopFirst: [],
+    hooks: {},
+  });
 });
 
 test("all problems at once, each with its path", () => {

@@ -22,6 +22,8 @@ export type CommandLine = {
   purpose: string;
   /** Words without dashes, for instance "[dir]"; at most as many as listed are accepted. */
   words?: readonly string[];
+  /** The name of what may follow `--`, for instance "COMMAND". It comes as "--", and nothing in it is a flag of ours. */
+  rest?: string;
   flags: Readonly<Record<string, Flag>>;
   /** Worked commands, each a line. */
   examples?: readonly string[];
@@ -37,7 +39,9 @@ type Value<F extends Flag> = F extends { many: true }
       ? string | undefined
       : boolean;
 
-export type Arguments<C extends CommandLine> = { [K in keyof C["flags"]]: Value<C["flags"][K]> } & { _: string[] };
+export type Arguments<C extends CommandLine> = { [K in keyof C["flags"]]: Value<C["flags"][K]> } & {
+  _: string[];
+} & (C extends { rest: string } ? { "--": string[] } : unknown);
 
 /**
  * Parses a verb's arguments. `--help` prints the help and exits 0.
@@ -51,6 +55,7 @@ export function parseArguments<const C extends CommandLine>(argv: readonly strin
       string: flags.filter(([, flag]) => flag.value).map(([name]) => name),
       collect: flags.filter(([, flag]) => flag.many).map(([name]) => name),
       default: Object.fromEntries(flags.flatMap(([name, flag]) => (flag.default ? [[name, flag.default]] : []))),
+      "--": line.rest !== undefined,
     }),
   );
   if (parsed.help) {
@@ -70,7 +75,13 @@ export function parseArguments<const C extends CommandLine>(argv: readonly strin
   return parsed as Arguments<C>;
 }
 
-type ParseOptions = { boolean: string[]; string: string[]; collect: string[]; default: Record<string, string> };
+type ParseOptions = {
+  boolean: string[];
+  string: string[];
+  collect: string[];
+  default: Record<string, string>;
+  "--": boolean;
+};
 type Parsed = { _: string[]; [name: string]: unknown };
 
 /**
@@ -78,15 +89,16 @@ type Parsed = { _: string[]; [name: string]: unknown };
  * Whoever runs only Deno can import @std/cli's here instead, with `unknown` set.
  */
 function parseArgs(argv: readonly string[], options: ParseOptions): Parsed {
+  const end = options["--"] && argv.includes("--") ? argv.indexOf("--") : argv.length;
   const { values, positionals } = parseStrictly({
-    args: [...argv],
+    args: argv.slice(0, end),
     allowPositionals: true,
     options: Object.fromEntries([
       ...options.boolean.map((name) => [name, { type: "boolean", default: false }] as const),
       ...options.string.map((name) => [name, { type: "string", multiple: options.collect.includes(name) }] as const),
     ]),
   });
-  return { ...options.default, ...values, _: positionals };
+  return { ...options.default, ...values, _: positionals, ...(options["--"] && { "--": argv.slice(end + 1) }) };
 }
 
 function orUsage<T>(line: CommandLine, parse: () => T): T {
@@ -115,7 +127,7 @@ export function formatHelp(line: CommandLine): string {
   });
   const width = Math.min(34, Math.max(...rows.map(({ left }) => left.length)));
   const text = [
-    `${[line.command, ...(line.words ?? [])].join(" ")} [flags]`,
+    `${[line.command, ...(line.words ?? [])].join(" ")} [flags]${line.rest ? ` [-- ${line.rest}]` : ""}`,
     "",
     line.purpose,
     "",

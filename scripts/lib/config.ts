@@ -24,6 +24,60 @@ const expectation = z.strictObject({
   extensions: z.array(z.union([z.string(), z.strictObject({ name: z.string(), minimumVersion: z.string() })])),
 });
 
+/** A name as it stands in .env: capital letters, digits and `_`. */
+const variable = z.string().regex(/^[A-Z_][A-Z0-9_]*$/, "the NAME of a variable, never a value");
+
+/** Where the values behind the references in .env.tpl come from; lib/secret.ts says how each is asked. */
+const secrets = z.discriminatedUnion("provider", [
+  z.strictObject({ provider: z.literal("op"), account: z.string().optional() }),
+  z.strictObject({ provider: z.literal("env") }),
+  z.strictObject({ provider: z.literal("sops"), file: z.string() }),
+  z.strictObject({ provider: z.literal("vault"), mount: z.string().default("secret"), path: z.string() }),
+  z.strictObject({ provider: z.literal("doppler"), project: z.string().optional(), config: z.string().optional() }),
+  z.strictObject({
+    provider: z.literal("infisical"),
+    project: z.string().optional(),
+    environment: z.string().default("prod"),
+    path: z.string().default("/"),
+  }),
+  z.strictObject({ provider: z.literal("aws"), secret: z.string(), region: z.string().optional() }),
+]);
+
+/** A program and its arguments, run on the machine that deploys; DBOPS_RELEASE, DBOPS_IMAGE and DBOPS_OUTCOME tell it what happened. */
+const hook = z.array(z.string()).min(1, "the program and its arguments");
+
+const deploy = z.strictObject({
+  /** How long the new release may take to become healthy. */
+  healthSeconds: z.int().min(1).max(3600).default(60),
+  /** How long errors are watched for after the switch, with the way back open. */
+  bakeSeconds: z.int().min(0).max(3600).default(5),
+  /** The share of 5xx answers during that time at which the old release comes back. */
+  errorPercent: z.number().min(0).max(100).default(5),
+  /** How long requests of the old release may still take; websockets are cut off then. */
+  drainSeconds: z.int().min(1).max(3600).default(30),
+  keepReleases: z.int().min(2).max(100).default(5),
+  /** Less free disk space than this on the server, and nothing is deployed. */
+  freeGigabytes: z.number().min(0).default(1),
+  /** "running" costs the memory of a second app, and makes a rollback as quick as one reload. */
+  keepPrevious: z.enum(["stopped", "running"]).default("stopped"),
+  /** Services of which there must never be two, such as workers: the old one stops before the new one starts. */
+  stopFirst: z.array(z.string().regex(/^[a-z0-9][a-z0-9_.-]*$/i, "the name of a service in compose.yaml")).default([]),
+  hooks: z.strictObject({ before: hook.optional(), after: hook.optional(), afterFailure: hook.optional() }).default({}),
+});
+
+const notification = z.strictObject({
+  kind: z.enum(["slack", "discord", "webhook"]),
+  urlFrom: variable,
+  on: z.enum(["always", "failure"]).default("always"),
+});
+
+const cdn = z.strictObject({
+  provider: z.literal("cloudflare"),
+  zone: z.string().min(1),
+  tokenFrom: variable,
+  purge: z.union([z.literal("everything"), z.array(z.url()).min(1)]),
+});
+
 const configSchema = z.strictObject({
   name: projectName,
   database: identifier,
@@ -36,16 +90,27 @@ const configSchema = z.strictObject({
     local: z.strictObject({}),
     production: z
       .strictObject({
-        server: z.string().regex(/^[^@\s]+@[^@\s]+$/, 'user@host, for instance "deploy@example.com"'),
-        directory: z.string().startsWith("/", "an absolute path on the server"),
+        server: z.string().regex(/^[a-z_][a-z0-9_-]*@[^@\s-][^@\s]*$/i, 'user@host, for instance "deploy@example.com"'),
+        port: z.int().min(1).max(65535).default(22),
+        directory: z
+          .string()
+          .regex(/^\/[\w./-]*[\w.-]$/, "an absolute path on the server, of letters, digits and . _ - / only"),
         domain: z.string().min(1),
         image: z.string().min(1),
       })
       .optional(),
   }),
+  secrets: secrets.default({ provider: "op" }),
+  deploy: deploy.prefault({}),
+  notifications: z.array(notification).default([]),
+  cdn: cdn.optional(),
 });
 
+/** What people write in dbops.config.ts. */
 export type Config = z.input<typeof configSchema>;
+
+/** The same, with every default filled in. */
+export type Settings = z.output<typeof configSchema>;
 
 const correctIt = ["correct dbops.config.ts, then run this again"];
 
@@ -53,7 +118,7 @@ const correctIt = ["correct dbops.config.ts, then run this again"];
  * The configuration of the project in a directory.
  * @throws {Failure} exit 2: no such file, or anything wrong in it.
  */
-export async function loadConfig(directory = process.cwd()): Promise<Config> {
+export async function loadConfig(directory = process.cwd()): Promise<Settings> {
   const file = join(resolve(directory), "dbops.config.ts");
   if (!existsSync(file)) {
     throw new Failure(
@@ -74,7 +139,7 @@ export async function loadConfig(directory = process.cwd()): Promise<Config> {
 }
 
 /** @throws {Failure} exit 2 with one line for each problem. */
-export function parseConfig(untrusted: unknown): Config {
+export function parseConfig(untrusted: unknown): Settings {
   const parsed = configSchema.safeParse(untrusted);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the whole"}: ${message}`);

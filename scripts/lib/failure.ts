@@ -65,7 +65,9 @@ export function failureAsJson(failure: Failure): string {
 /** The single exit for errors. A stack is printed only where DBOPS_VERBOSE is set: it helps us, not the person on call. */
 export function reportAndExit(error: unknown): never {
   const failure = asFailure(error);
-  if (process.argv.includes("--json")) console.log(failureAsJson(failure));
+  // What follows "--" are the flags of another command.
+  const own = process.argv.slice(0, process.argv.includes("--") ? process.argv.indexOf("--") : undefined);
+  if (own.includes("--json")) console.log(failureAsJson(failure));
   console.error(formatFailure(failure));
   if (process.env.DBOPS_VERBOSE) console.error(error);
   process.exit(failure.exitCode);

@@ -71,6 +71,10 @@ export type Running = {
   ended: Promise<number | NodeJS.Signals>;
   /** Sends the signal, waits up to the seconds given, then SIGKILL. Resolves when the program is gone. */
   stop(signal: NodeJS.Signals, waitSeconds: number): Promise<void>;
+  /** Sends text or bytes to its stdin, which was asked for with `input`. What a program that has ended did not read is lost. */
+  write(data: string | Buffer): void;
+  /** Closes its stdin. */
+  endInput(): void;
 };
 
 type LongRunning = Pick<Command, "argv" | "environment" | "directory"> & {
@@ -80,6 +84,8 @@ type LongRunning = Pick<Command, "argv" | "environment" | "directory"> & {
   user?: { uid: number; gid: number };
   /** Out of the terminal's process group: Ctrl-C reaches us alone, and we stop it in the right order. */
   ownGroup?: boolean;
+  /** With a stdin to write to, or with ours; otherwise it has none. */
+  input?: boolean | "inherit";
 };
 
 /**
@@ -91,10 +97,11 @@ export async function start(program: LongRunning): Promise<Running> {
   const child = spawn(file, rest, {
     cwd: program.directory ?? process.cwd(),
     env: mergedEnvironment(program.environment),
-    stdio: ["ignore", program.onLine ? "pipe" : "ignore", program.onLine ? "pipe" : "ignore"],
+    stdio: [program.input === true ? "pipe" : (program.input || "ignore"), program.onLine ? "pipe" : "ignore", program.onLine ? "pipe" : "ignore"],
     detached: program.ownGroup ?? false,
     ...program.user,
   });
+  if (child.stdin) ignoreBrokenPipe(child.stdin);
   const ended = whenEnded(child);
   await once(child, "spawn").catch((error) => {
     throw commandFailed(program, error.code === "ENOENT" ? missing(file) : error.message, "");
@@ -116,6 +123,8 @@ export async function start(program: LongRunning): Promise<Running> {
       await ended;
       clearTimeout(kill);
     },
+    write: (data) => void child.stdin?.write(data),
+    endInput: () => void child.stdin?.end(),
   };
 }
 
