@@ -49,6 +49,9 @@ export function runWith(runtime: Answers["runtime"], file: string): string {
 /** As in templates/app/Dockerfile.deno: no files but its own, no programs, no writing. */
 const denoApp = '["deno", "run", "--no-prompt", "--allow-net", "--allow-env", "--allow-read=.", "app/main.ts"]';
 
+/** `--frozen` is an error where there is no lock file yet. */
+const denoInstall = "if [[ -f deno.lock ]]; then deno install --frozen; else deno install; fi";
+
 /** The few places where a project differs by more than a name. */
 function adapt(path: string, text: string, answers: Answers): string {
   let adapted = text;
@@ -57,6 +60,11 @@ function adapt(path: string, text: string, answers: Answers): string {
     if (path === "dbops.config.ts") {
       adapted = replaceOnce(path, adapted, '["bun", "app/main.ts"]', denoApp);
     }
+  }
+  if (path.startsWith(".github/workflows/")) {
+    const other = answers.runtime === "deno" ? "Bun" : "Deno";
+    adapted = replaceOnce(path, adapted, new RegExp(` {6}- name: Set up ${other}\\n(?: {8}.*\\n)+\\n`), "");
+    if (answers.runtime === "deno") adapted = replaceOnce(path, adapted, "bun install --frozen-lockfile", denoInstall);
   }
   if (!answers.app && path === "dbops.config.ts") {
     adapted = replaceOnce(path, adapted, /criticalTables: \[[\s\S]*?\n {4}\]/, "criticalTables: []");

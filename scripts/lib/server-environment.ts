@@ -1,0 +1,122 @@
+// What a server's .env holds: .env.tpl with the provider's values in it, checked before anything is touched.
+import { join } from "node:path";
+import { parse } from "dotenv";
+import type { Settings } from "./config.ts";
+import { encodeValue } from "./environment.ts";
+import type { Failure } from "./failure.ts";
+import { maskInGitHubActions } from "./github.ts";
+import { formsOf } from "./redact.ts";
+import {
+  type Resolved,
+  readTemplate,
+  referencesIn,
+  resolveTemplate,
+  substituteAll,
+  type Template,
+  templateFailure,
+} from "./secret.ts";
+
+export type ServerEnvironment = {
+  values: Record<string, string>;
+  /** Every secret in every form that must not be seen, for redact(). */
+  secrets: readonly string[];
+};
+
+/** Without them no server starts; the rest the deploy adds: the slots' images, and which of them is live. */
+const required = ["COMPOSE_FILE", "DOMAIN", "POSTGRES_DB", "POSTGRES_USER", "POSTGRES_PASSWORD"] as const;
+
+/** Names of things, also when a provider keeps them. To hide "postgres" in a log would hide what it says. */
+const notSecret: readonly string[] = [
+  "COMPOSE_FILE",
+  "COMPOSE_PATH_SEPARATOR",
+  "DOMAIN",
+  "POSTGRES_DB",
+  "POSTGRES_USER",
+];
+
+/**
+ * Reads .env.tpl and asks the provider, once. In GitHub Actions everything secret is masked when this returns.
+ * @throws {Failure} exit 2 with every problem by name, or what the provider said; never a value.
+ */
+export async function readServerEnvironment(
+  settings: Pick<Settings, "secrets">,
+  directory: string,
+): Promise<ServerEnvironment> {
+  const template = await readTemplate(join(directory, ".env.tpl"));
+  const missing = missingFrom(template);
+  if (missing.length > 0) throw templateFailure(missing.map((name) => `${name}: it is not there`));
+  const resolved = await resolveTemplate(settings.secrets, template, directory);
+  const secret = secretsOf(template, resolved);
+  maskInGitHubActions(secret);
+  const values = serverValues(template, resolved);
+  const problems = Object.entries(values).flatMap(([name, value]) => {
+    const problem = valueProblem(name, value);
+    return problem ? [`${name}: ${problem}`] : [];
+  });
+  if (problems.length > 0) throw templateFailure(problems);
+  return { values, secrets: formsOf(secret) };
+}
+
+export function missingFrom(template: Template): string[] {
+  return required.filter((name) => !(name in template));
+}
+
+/** The first line of every file that formatEnvironment() has made. */
+export const madeByUs = "# Made from .env.tpl. What is changed here is lost with the next deploy: change .env.tpl.";
+
+/** The text of the .env file. */
+export function formatEnvironment(values: Readonly<Record<string, string>>): string {
+  const lines = Object.entries(values).map(([name, value]) => `${name}=${encodeValue(name, value)}`);
+  return [madeByUs, "# It holds secrets: never commit, print or mail it.", ...lines, ""].join("\n");
+}
+
+/** The template's values with nothing left to resolve, and DATABASE_URL for libraries that insist on one. Pure. */
+export function serverValues(template: Template, resolved: Resolved): Record<string, string> {
+  const values = substituteAll(template, resolved);
+  return { DATABASE_URL: databaseUrl(values), ...values };
+}
+
+/** Inside the server's Compose network, where there is no TLS, and nobody else. */
+function databaseUrl({ POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB }: Record<string, string>): string {
+  const [user, password, database] = [POSTGRES_USER!, POSTGRES_PASSWORD!, POSTGRES_DB!].map(encodeURIComponent);
+  return `postgres://${user}:${password}@postgres:5432/${database}?sslmode=disable`;
+}
+
+/** What must be hidden: every value that came from the provider, and the password inside one that is a URL. */
+export function secretsOf(template: Template, resolved: Resolved): string[] {
+  const secret = Object.keys(template).filter((name) => !notSecret.includes(name));
+  const values = secret.flatMap((name) => referencesIn(template[name]!).map((reference) => resolved.get(reference)!));
+  return [...new Set(values.flatMap((value) => [value, ...passwordIn(value)]))];
+}
+
+function passwordIn(value: string): string[] {
+  const password = /^\w[\w+.-]*:\/\/[^/@\s]*?:([^@\s]+)@/.exec(value)?.[1];
+  return password ? [password, decoded(password)] : [];
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // A percent sign of its own: the URL was not encoded, so the text is the password already.
+    return text;
+  }
+}
+
+/** Why no server can have this value; without the value. */
+export function valueProblem(name: string, value: string): string | undefined {
+  if (value === "" && (required as readonly string[]).includes(name)) return "it is empty";
+  try {
+    encodeValue(name, value);
+    return undefined;
+  } catch (error) {
+    return (error as Failure).why;
+  }
+}
+
+/** What must be hidden of a server's own .env, where nobody knows any more which of its values were references. */
+export function secretValuesIn(text: string): readonly string[] {
+  const names = /^(COMPOSE_|IMAGE_|RELEASE_IMAGE$)/;
+  const values = Object.entries(parse(text)).filter(([name]) => !names.test(name) && !notSecret.includes(name));
+  return formsOf(values.flatMap(([, value]) => [value, ...passwordIn(value)]));
+}
