@@ -7,15 +7,17 @@ import { poll } from "../../scripts/lib/wait.ts";
 
 export type SinkRequest = { method: string; path: string; headers: IncomingHttpHeaders; body: string };
 
-export type Behaviour = { status?: number; body?: string; delaySeconds?: number } | "hang" | "reset";
+type Answer = { status?: number; headers?: Record<string, string>; body?: string; delaySeconds?: number };
+
+export type Behaviour = Answer | "hang" | "reset";
 
 export type Sink = {
   /** "http://127.0.0.1:54321", without a slash at the end. */
   url: string;
   /** Oldest first, whole ones only: a request is here before it is answered. */
   requests: readonly SinkRequest[];
-  /** From now on; without an argument as at the beginning. */
-  behave(behaviour?: Behaviour): void;
+  /** From now on, one request after the other, and the last for all that follow; without an argument as at the beginning. */
+  behave(...behaviours: Behaviour[]): void;
   /** The requests once there are at least so many. A Failure if they do not come in time. */
   received(count: number, withinSeconds?: number): Promise<readonly SinkRequest[]>;
   /** Forgets what has come. */
@@ -27,7 +29,7 @@ export type Sink = {
 /** @param host where to listen; 127.0.0.1 is out of reach for containers and lab servers. */
 export async function startSink(host = "127.0.0.1"): Promise<Sink> {
   const requests: SinkRequest[] = [];
-  let behaviour: Behaviour = {};
+  let behaviours: Behaviour[] = [];
   const timers = new Set<NodeJS.Timeout>();
 
   const server = createServer((request, response) => {
@@ -41,12 +43,13 @@ export async function startSink(host = "127.0.0.1"): Promise<Sink> {
   });
 
   function answer(response: ServerResponse): void {
+    const behaviour = (behaviours.length > 1 ? behaviours.shift() : behaviours[0]) ?? {};
     if (behaviour === "hang") return;
     if (behaviour === "reset") return void response.socket?.resetAndDestroy();
-    const { status = 204, body = "", delaySeconds = 0 } = behaviour;
+    const { status = 204, headers = {}, body = "", delaySeconds = 0 } = behaviour;
     const timer = setTimeout(() => {
       timers.delete(timer);
-      response.writeHead(status).end(body);
+      response.writeHead(status, headers).end(body);
     }, delaySeconds * 1000);
     timers.add(timer);
   }
@@ -55,8 +58,8 @@ export async function startSink(host = "127.0.0.1"): Promise<Sink> {
   return {
     url: `http://${host}:${(server.address() as AddressInfo).port}`,
     requests,
-    behave(next = {}) {
-      behaviour = next;
+    behave(...next) {
+      behaviours = next;
     },
     async received(count, withinSeconds = 10) {
       const came = await poll({ seconds: withinSeconds }, async () =>

@@ -32,6 +32,16 @@ test("answers with the status, text and delay that it was told", async () => {
   expect((await fetch(sink.url)).status).toBe(204);
 });
 
+test("answers one after the other as told, and goes on with the last", async () => {
+  sink.behave({ status: 429, headers: { "Retry-After": "7" } }, { status: 202 });
+  const answers = [await fetch(sink.url), await fetch(sink.url), await fetch(sink.url)];
+  expect(answers.map(({ status, headers }) => [status, headers.get("retry-after")])).toEqual([
+    [429, "7"],
+    [202, null],
+    [202, null],
+  ]);
+});
+
 test("hangs or cuts the connection, and has seen the request all the same", async () => {
   sink.behave("hang");
   await expect(fetch(`${sink.url}/hang`, { signal: AbortSignal.timeout(200) })).rejects.toThrow("timed out");

