@@ -10,8 +10,11 @@ export async function readEnvironment(file: string): Promise<Record<string, stri
     if (error.code === "ENOENT") return "";
     throw new Failure(`Cannot read "${file}"`, error.message, [`ls -l ${file}`], { exitCode: exitCodes.usage });
   });
-  return parse(text);
+  return parseEnvironment(text);
 }
+
+/** The values in the text of such a file. */
+export const parseEnvironment = (text: string): Record<string, string> => parse(text);
 
 /**
  * One value as it must stand in a .env file.

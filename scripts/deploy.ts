@@ -1,0 +1,141 @@
+// Brings an image live on the server without a failed request: beside what serves, checked, switched, watched; and back by
+// itself when anything is wrong.   bun scripts/deploy.ts --image ghcr.io/me/app:SHA
+// Never touches the data, and never the live release before the new one has proven itself. bun scripts/rollback.ts takes it back.
+import { type Arguments, parseArguments, usage } from "./lib/args.ts";
+import type { Settings } from "./lib/config.ts";
+import { formatPlan, type Wanted } from "./lib/deploy-plan.ts";
+import type { Outcome } from "./lib/deploy-run.ts";
+import { packageMissing } from "./lib/packages.ts";
+import { formatTimes, type Progress } from "./lib/progress.ts";
+import type { Release } from "./lib/release.ts";
+import { asTyped } from "./lib/runtime.ts";
+import type { Server } from "./lib/ssh.ts";
+import { runIfMain } from "./lib/verb.ts";
+
+const commandLine = {
+  command: "bun scripts/deploy.ts",
+  purpose: "Brings an image live on the server without a failed request, and goes back by itself if anything is wrong.",
+  flags: {
+    image: { value: "IMAGE", help: "what to deploy; with a digest (name@sha256:…) it is the same bytes for ever" },
+    build: { help: "build the image here instead, from the Dockerfile of compose.yaml" },
+    transfer: {
+      value: "HOW",
+      oneOf: ["registry", "ssh"],
+      help: "how it gets to the server (default: registry; with --build: ssh)",
+    },
+    "allow-downtime": { help: "also where nginx, postgres or another service has to be recreated for it" },
+    wait: { value: "SECONDS", default: "30", help: "how long to wait for another deploy to end" },
+    history: { help: "what was deployed so far" },
+    plan: { help: "print what would be done, and do nothing" },
+    on: { value: "ENVIRONMENT", oneOf: ["production"], default: "production", help: "where" },
+    yes: { help: "accepted for uniformity: a deploy asks nothing" },
+    json: { help: "one JSON document on stdout: the release, or the plan, or the history" },
+  },
+  examples: [
+    "bun scripts/deploy.ts --image ghcr.io/me/app:4f2c1ab",
+    "bun scripts/deploy.ts --build                           # no registry: the image travels over SSH",
+    "bun scripts/deploy.ts --image ghcr.io/me/app:4f2c1ab --plan",
+    "bun scripts/rollback.ts                                 # the release before",
+  ],
+  notes: [
+    "Environment: DBOPS_SSH_KEY_FILE (else ssh chooses the key), DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
+    "(a login for the pull that leaves nothing on the server), and what the provider of the secrets needs.",
+    "Exit codes: 0 it serves, or served already; 1 it failed, and what served before serves; 2 flags, configuration, values;",
+    "3 the server is not fit; 4 another deploy is at work; 5 it would interrupt the service, or the server is not the",
+    "one that is known; 130 interrupted, and taken back.",
+  ].join("\n"),
+} as const;
+
+type Flags = Arguments<typeof commandLine>;
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const flags = parseArguments(argv, commandLine);
+  const waitSeconds = Number(flags.wait);
+  if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
+  if (!flags.history && !flags.image === !flags.build) throw usage(commandLine, "it takes either --image or --build");
+  const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
+  const { serverOf } = await import("./lib/ssh.ts");
+  const directory = process.cwd();
+  const settings = await loadConfig(directory);
+  const server = serverOf(settings, directory);
+  await (flags.history
+    ? history(settings, server, flags)
+    : deploy({ settings, server, directory, waitSeconds, flags }));
+}
+
+type Request = { settings: Settings; server: Server; directory: string; waitSeconds: number; flags: Flags };
+
+/** Everything is read and checked here, before the server hears of it. */
+async function deploy({ settings, server, directory, waitSeconds, flags }: Request): Promise<void> {
+  const { readServerEnvironment } = await import("./lib/server-environment.ts").catch(packageMissing);
+  const { readReleaseFiles, releaseEnvironment } = await import("./lib/release-files.ts");
+  const { prepareImage } = await import("./lib/image.ts");
+  const { runDeploy } = await import("./lib/deploy-run.ts").catch(packageMissing);
+  const { openSession } = await import("./lib/session.ts");
+  const { createProgress } = await import("./lib/progress.ts");
+  const { interruption } = await import("./lib/wait.ts");
+  const { actor } = await import("./lib/actor.ts");
+  const now = new Date();
+  const interrupted = interruption();
+  const progress = createProgress();
+  const { values, secrets } = await progress.step("secrets", () => readServerEnvironment(settings, directory));
+  const files = await readReleaseFiles(directory, releaseEnvironment(values));
+  const image = await prepareImage({ settings, directory, flags, progress });
+  const session = await progress.step("connect", () => openSession({ server, ...placeOf(settings) }));
+  const wanted: Wanted = {
+    ...image,
+    ...{ configHash: files.configHash, migrations: files.migrations, settings, now: now.getTime() / 1000 },
+    allowDowntime: flags["allow-downtime"],
+    directory: placeOf(settings).directory,
+  };
+  const outcome = await runDeploy({
+    ...{ session, server, settings, directory, wanted, waitSeconds, secrets, progress, interrupted },
+    ...{ tar: files.tar, upstream: files.upstream, planOnly: flags.plan, who: actor(), at: now.toISOString() },
+    ...registryLogin(),
+    values: { ...values, ...process.env },
+  }).finally(() => session.close());
+  report(outcome, wanted, server, progress, flags);
+}
+
+/** For the pull alone; on the server nothing stays logged in. */
+function registryLogin(): { registry?: { user: string; password: string } } {
+  const { DBOPS_REGISTRY_USER: user, DBOPS_REGISTRY_PASSWORD: password } = process.env;
+  return user && password ? { registry: { user, password } } : {};
+}
+
+const placeOf = ({ name, environments }: Settings) => ({
+  project: name,
+  directory: environments.production!.directory,
+});
+
+function report({ plan, release }: Outcome, wanted: Wanted, server: Server, progress: Progress, flags: Flags): void {
+  if (flags.plan) {
+    console.log(flags.json ? JSON.stringify(plan) : formatPlan(plan, wanted, server.host));
+  } else if (!release) {
+    const serving = { outcome: "nothing to do", release: plan.previous!.release, image: wanted.image };
+    console.log(flags.json ? JSON.stringify(serving) : `Release ${serving.release} serves exactly this already.`);
+  } else {
+    console.error(formatTimes(progress.seconds()));
+    console.log(flags.json ? JSON.stringify(release) : asTyped(formatRelease(release)));
+  }
+}
+
+export function formatRelease({ release, image, slot, schemaVersion, seconds, previous }: Release): string {
+  return [
+    `Release ${release} serves ${image} from ${slot}, after ${seconds.toFixed(1)} s; schema ${schemaVersion || "without migrations"}`,
+    ...(previous > 0 ? [`  back: bun scripts/rollback.ts      # to release ${previous}`] : []),
+    "  next: bun scripts/deploy.ts --history",
+  ].join("\n");
+}
+
+/** What the server has recorded. Changes nothing, and waits for nobody. */
+async function history(settings: Settings, server: Server, flags: Flags): Promise<void> {
+  const { openSession } = await import("./lib/session.ts");
+  const { formatHistory, parseHistory } = await import("./lib/release.ts");
+  const session = await openSession({ server, ...placeOf(settings) });
+  const { stdout } = await session.call(["history"]).finally(() => session.close());
+  const { live, records } = parseHistory(stdout);
+  console.log(flags.json ? JSON.stringify({ live, records }) : formatHistory(records, live));
+}
+
+await runIfMain(import.meta, main);

@@ -1,0 +1,328 @@
+// Decides what a deploy does, from what the server said and what is wanted. Pure: no input, no output, no clock.
+import type { Settings } from "./config.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import type { Reference } from "./image.ts";
+import { nextNumber, planPrune, type Release, type Removal, successes } from "./release.ts";
+import type { ServerState } from "./server-state.ts";
+import { otherSlot, type Slot } from "./upstream.ts";
+
+export type Wanted = {
+  /** As asked for. */
+  image: string;
+  reference: Reference;
+  /** Known beforehand when the image is built here, or was pulled already. */
+  imageId?: string;
+  transfer: "registry" | "ssh";
+  configHash: string;
+  /** Versions in migrations/, oldest first. */
+  migrations: readonly string[];
+  allowDowntime: boolean;
+  settings: Pick<Settings, "name" | "deploy" | "notifications" | "cdn">;
+  directory: string;
+  /** Seconds since 1970. */
+  now: number;
+  /** Of a rollback: the release to go back to. */
+  again?: Release;
+  /** Of a rollback: go back although nobody can say whether that release works with the schema of today. */
+  ignoreSchema?: boolean;
+};
+
+export type Step = { name: StepName; says: string };
+
+export type StepName =
+  | "lock"
+  | "upload"
+  | "image"
+  | "backup"
+  | "files"
+  | "services"
+  | "migrate"
+  | "start"
+  | "healthy"
+  | "schema"
+  | "switch"
+  | "workers"
+  | "bake"
+  | "commit"
+  | "drain"
+  | "prune"
+  | "tell";
+
+export type Plan = {
+  /** What is wanted is what serves: there is nothing to do. */
+  nothing: boolean;
+  release: number;
+  slot: Slot;
+  /** The container of that release is still there, stopped or running: it serves again as it was. */
+  revive: boolean;
+  /** The database has newer migrations than the release that is gone back to. */
+  schemaAhead: { live: string; release: string } | undefined;
+  /** What serves now; undefined before the first deploy. */
+  previous: { release: number; slot: Slot } | undefined;
+  steps: readonly Step[];
+  /** Services to start, or to recreate where `downtime` says so. */
+  services: readonly string[];
+  pending: readonly string[];
+  workers: readonly string[];
+  removals: readonly Removal[];
+  /** One line for each interruption that this deploy cannot avoid. */
+  downtime: readonly string[];
+  warnings: readonly string[];
+};
+
+const oldestCompose = [2, 20] as const;
+const clockToleranceSeconds = 60;
+
+/**
+ * @throws {Failure} exit 2 when the project or the server is not set up, 3 when the server is not fit, 5 when something would be
+ * interrupted and nobody allowed it.
+ */
+export function planDeploy(state: ServerState, wanted: Wanted): Plan {
+  checkServer(state, wanted);
+  const { deploy } = wanted.settings;
+  const { live } = state;
+  const slot = live ? otherSlot(live.slot) : "blue";
+  const revive = wanted.again !== undefined && isKept(state, wanted.again, slot);
+  const release = revive ? wanted.again!.release : nextNumber(state.records, state.kept, live?.release ?? 0);
+  const schemaAhead = wanted.again && compareSchema(state, wanted.again);
+  const pending = pendingMigrations(state, wanted);
+  const { services, downtime } = planServices(state, wanted);
+  const workers = deploy.stopFirst.filter((name) => state.services.some((service) => service.name === name));
+  const removals = planPrune(
+    state.records,
+    state.kept.filter((number) => number !== release),
+    { release, previous: live?.release ?? 0 },
+    deploy.keepReleases,
+  );
+  const plan = { release, slot, revive, schemaAhead, previous: live, services, pending, workers, removals, downtime };
+  if (downtime.length > 0 && !wanted.allowDowntime) throw downtimeRefused(downtime);
+  const isComplete = services.length === 0 && pending.length === 0 && workers.every((name) => isSettled(state, name));
+  const nothing = isComplete && isLive(state, wanted);
+  return {
+    ...plan,
+    nothing,
+    steps: nothing ? [] : stepsOf(plan, state, wanted),
+    warnings: warningsAbout(state, wanted),
+  };
+}
+
+/** Its container is in the idle slot, and nothing has been started there since. */
+function isKept({ records, containers }: ServerState, { release, imageId }: Release, slot: Slot): boolean {
+  const last = successes(records).find((record) => record.slot === slot);
+  return (
+    last?.release === release &&
+    containers.some(({ service, ...one }) => service === `app-${slot}` && one.imageId === imageId)
+  );
+}
+
+/** @throws {Failure} exit 5 when that release needs migrations that this database does not have. */
+function compareSchema({ applied }: ServerState, { release, schemaVersion }: Release): Plan["schemaAhead"] {
+  const live = applied?.at(-1) ?? "";
+  if (live >= schemaVersion) return live === schemaVersion ? undefined : { live, release: schemaVersion };
+  const why = `it was built for schema ${schemaVersion}, the database is at ${live || "nothing"}`;
+  throw new Failure(
+    `Cannot go back to release ${release}`,
+    why,
+    ["bun scripts/deploy.ts --image … with that version's files, which migrates"],
+    {
+      exitCode: exitCodes.refused,
+      read: "docs/runbook/rollback-refused.md",
+    },
+  );
+}
+
+function checkServer({ problems, composeVersion, freeBytes }: ServerState, { directory, settings }: Wanted): void {
+  const usage = { exitCode: exitCodes.usage };
+  if (problems.directory) {
+    throw new Failure("The server is not ready", problems.directory, ["bun scripts/provision.ts"], usage);
+  }
+  if (problems.engine || problems.compose) {
+    const why = `Docker does not answer there: ${problems.engine ?? problems.compose}`;
+    throw new Failure("The server is not ready", why, ["bun scripts/provision.ts", "on the server: docker info"], {
+      exitCode: exitCodes.saidNo,
+      read: "docs/runbook/server-rebooted.md",
+    });
+  }
+  const [major = 0, minor = 0] = composeVersion.replace(/^v/, "").split(".").map(Number);
+  if (major < oldestCompose[0] || (major === oldestCompose[0] && minor < oldestCompose[1])) {
+    const why = `it has Docker Compose ${composeVersion}, at least ${oldestCompose.join(".")} is needed`;
+    throw new Failure("The server is not ready", why, ["bun scripts/provision.ts"], { exitCode: exitCodes.saidNo });
+  }
+  if (problems.config) {
+    const next = ["docker compose config --quiet", "correct compose.yaml, compose/ or .env.tpl"];
+    throw new Failure("Docker Compose does not accept these files", problems.config, next, usage);
+  }
+  const free = Math.min(freeBytes.project, freeBytes.docker);
+  const needed = settings.deploy.freeGigabytes * 1e9;
+  if (free < needed) {
+    const why = `the server's disk has ${gigabytes(free)} GB left, deploy.freeGigabytes asks for ${gigabytes(needed)}`;
+    throw new Failure("Nothing was deployed", why, [`on the server: df -h ${directory}; docker system df`], {
+      exitCode: exitCodes.saidNo,
+      read: "docs/runbook/disk-full.md",
+    });
+  }
+}
+
+/** @throws {Failure} exit 2 when one is older than what is applied: dbmate refuses it, and only after the deploy has begun. */
+function pendingMigrations({ applied }: ServerState, { migrations, again }: Wanted): string[] {
+  if (again !== undefined) return [];
+  if (!applied) return [...migrations];
+  const pending = migrations.filter((version) => !applied.includes(version));
+  const newest = applied.at(-1) ?? "";
+  const late = pending.filter((version) => version < newest);
+  if (late.length === 0) return pending;
+  const why = `${late.join(", ")} is older than ${newest}, which is applied already`;
+  throw new Failure("Cannot migrate", why, ["give the file in migrations/ a newer version"], {
+    exitCode: exitCodes.usage,
+    read: "docs/runbook/migration-failed.md",
+  });
+}
+
+/** Everything but the app's slots, the migrations, and what is replaced with each release. */
+function planServices(state: ServerState, { settings }: Wanted): { services: string[]; downtime: string[] } {
+  const notHere = ["app-blue", "app-green", "migrations", ...settings.deploy.stopFirst];
+  const wanted = state.services.filter(({ name }) => !notHere.includes(name));
+  const recreated = wanted.filter(({ name, changed }) => changed && runs(state, name)).map(({ name }) => name);
+  const started = wanted.filter(({ name }) => !runs(state, name)).map(({ name }) => name);
+  return {
+    services: [...started, ...recreated].sort(inOrder),
+    downtime: recreated.map((name) => `${name} is recreated, because its definition has changed`),
+  };
+}
+
+const runs = ({ containers }: ServerState, name: string) =>
+  containers.some(({ service, status }) => service === name && status === "running");
+
+/** A worker that runs as the wanted release defines it. */
+const isSettled = (state: ServerState, name: string) =>
+  runs(state, name) && state.services.some((service) => service.name === name && !service.changed);
+
+/** Postgres first, nginx last. */
+const inOrder = (a: string, b: string) => rank(a) - rank(b) || a.localeCompare(b);
+const rank = (name: string) => (name === "postgres" ? 0 : name === "nginx" ? 2 : 1);
+
+function downtimeRefused(downtime: readonly string[]): Failure {
+  return new Failure(
+    "Nothing was deployed",
+    "this deploy would interrupt the service",
+    ["the same command with --allow-downtime"],
+    {
+      exitCode: exitCodes.refused,
+      details: downtime.map((line) => `DOWNTIME: ${line}`).join("\n"),
+      read: "docs/deploy.md",
+    },
+  );
+}
+
+/** Whether what is wanted is what serves, whole and healthy. Any doubt means no: a deploy is harmless. */
+function isLive(state: ServerState, wanted: Wanted): boolean {
+  const { live, serving, liveRelease, slotInEnvironment } = state;
+  if (!live || !liveRelease || liveRelease.outcome !== "done" || live.state !== "live") return false;
+  const isServing = serving?.release === live.release && serving.slot === live.slot && serving.state === "live";
+  const container = state.containers.find(({ service }) => service === `app-${live.slot}`);
+  const isWell = container?.status === "running" && ["healthy", "none"].includes(container.health);
+  return (
+    isServing &&
+    isWell &&
+    slotInEnvironment === live.slot &&
+    liveRelease.configHash === wanted.configHash &&
+    isSameImage(state, wanted)
+  );
+}
+
+function isSameImage({ liveRelease }: ServerState, { reference, imageId }: Wanted): boolean {
+  if (reference.digest) return liveRelease?.reference === `${reference.name}@${reference.digest}`;
+  return imageId !== undefined && imageId === liveRelease?.imageId;
+}
+
+/** Whether a tag names what serves, unless it was moved since: asking the registry is worth it then. */
+export function mayBeLive(state: ServerState, wanted: Wanted): boolean {
+  const { liveRelease } = state;
+  if (!liveRelease || wanted.reference.digest || wanted.transfer !== "registry") return false;
+  return liveRelease.image === wanted.image && isLive(state, { ...wanted, imageId: liveRelease.imageId });
+}
+
+type Decided = Omit<Plan, "nothing" | "steps" | "warnings">;
+
+function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
+  const { image, settings, directory, again } = wanted;
+  const { deploy } = settings;
+  const { release, slot, revive, previous, services, pending, workers, removals, schemaAhead } = plan;
+  const back = previous ? `back to release ${previous.release}` : "stop it again";
+  const source = again ? `the files and values of release ${again.release}` : "the files and values of this project";
+  const beside = previous ? `app-${previous.slot}` : "nothing";
+  const step = (name: StepName, says: string | false): Step[] => (says ? [{ name, says }] : []);
+  const told = [...(settings.cdn ? ["the CDN"] : []), ...settings.notifications.map(({ kind }) => kind)];
+  return [
+    ...step("lock", "one deploy at a time"),
+    ...step("upload", !revive && `${source} to ${directory}/releases/${release}`),
+    ...step("image", !revive && imageText(state, wanted)),
+    ...step("files", `${directory} gets the files of release ${release}, once nginx has accepted its own`),
+    ...step("backup", pending.length > 0 && "none: this kit has no backup verb yet, so there is no way back for data"),
+    ...step("services", services.length > 0 && services.map((name) => `${verbFor(name, state)} ${name}`).join(", ")),
+    ...step("migrate", pending.length > 0 && `${pending.length} pending: ${pending.join(", ")}`),
+    ...step("start", revive ? `the container of release ${release} again, ${image}` : `app-${slot}, beside ${beside}`),
+    ...step("healthy", `within ${deploy.healthSeconds} s, and the release that its image says`),
+    ...step(
+      "schema",
+      schemaAhead !== undefined &&
+        `it is for ${schemaAhead.release}, the database is at ${schemaAhead.live}: its own validator must accept that`,
+    ),
+    ...step("switch", previous ? `nginx from ${previous.slot} to ${slot}` : `nginx to ${slot}`),
+    ...step("workers", workers.length > 0 && `${workers.join(", ")}: stop the old one, then start the new one`),
+    ...step(
+      "bake",
+      deploy.bakeSeconds > 0 && `${deploy.bakeSeconds} s; ${back} if it is not ready or ${deploy.errorPercent} % fail`,
+    ),
+    ...step("commit", `release ${release} is what a reboot starts`),
+    ...step("drain", previous !== undefined && drainText(previous, deploy)),
+    ...step("prune", removals.length > 0 && `release ${removals.map((removal) => removal.release).join(", ")}`),
+    ...step("tell", told.length > 0 && told.join(", ")),
+  ];
+}
+
+function imageText({ image: present }: ServerState, { image, transfer, reference, again }: Wanted): string {
+  if (transfer === "ssh") return `send ${image} over SSH, unless it is there`;
+  return present && (reference.digest || again) ? `${image} is there` : `pull ${image}`;
+}
+
+const verbFor = (name: string, state: ServerState) => (runs(state, name) ? "recreate" : "start");
+
+function drainText(
+  previous: { release: number; slot: Slot },
+  { drainSeconds, keepPrevious }: Settings["deploy"],
+): string {
+  const after =
+    keepPrevious === "stopped" ? "then stop it and keep it for a rollback" : "and keep it running for a rollback";
+  return `requests of app-${previous.slot}, at most ${drainSeconds} s, ${after}`;
+}
+
+function warningsAbout(state: ServerState, { now, migrations, again }: Wanted): string[] {
+  const skew = Math.round(state.clock - now);
+  const unknown = again === undefined ? (state.applied ?? []).filter((version) => !migrations.includes(version)) : [];
+  const { live } = state;
+  const isRunning = live && runs(state, `app-${live.slot}`);
+  return [
+    ...(Math.abs(skew) > clockToleranceSeconds
+      ? [`the clock of the server is ${Math.abs(skew)} s ${skew > 0 ? "ahead" : "behind"}`]
+      : []),
+    ...(unknown.length > 0 ? [`applied there, but not in migrations/: ${unknown.join(", ")}`] : []),
+    ...(live && !isRunning ? [`release ${live.release} does not run: there is nothing to go back to`] : []),
+    ...(live && live.state !== "live" ? [`release ${live.release} was interrupted while it was being deployed`] : []),
+  ];
+}
+
+/** For people. */
+export function formatPlan(plan: Plan, { settings }: Wanted, server: string): string {
+  const { nothing, release, slot, previous, steps, downtime, warnings } = plan;
+  const now = previous ? `release ${previous.release} serves from ${previous.slot}` : "nothing serves yet";
+  const width = Math.max(...steps.map(({ name }) => name.length));
+  return [
+    `==> ${settings.name} on ${server}: ${nothing ? "nothing to do" : `release ${release} into ${slot}`}; ${now}`,
+    ...steps.map(({ name, says }) => `  ${name.padEnd(width)}  ${says}`),
+    ...downtime.map((line) => `  DOWNTIME: ${line}`),
+    ...warnings.map((line) => `  warning: ${line}`),
+  ].join("\n");
+}
+
+const gigabytes = (bytes: number) => (bytes / 1e9).toFixed(1).replace(/\.0$/, "");

@@ -1,0 +1,655 @@
+// Carries out the plan of a deploy: beside what serves, step by step, with the way back open until the new release has proven
+// itself. The server knows the way back too (session.ifLost), so that it is taken when nobody is there any more to ask for it.
+import { archive } from "./archive.ts";
+import type { Plan, StepName, Wanted } from "./deploy-plan.ts";
+import { encodeValue } from "./environment.ts";
+import { asFailure, exitCodes, Failure } from "./failure.ts";
+import { type PulledImage, parseImage, sendImage } from "./image.ts";
+import type { Progress } from "./progress.ts";
+import { redact } from "./redact.ts";
+import type { Release } from "./release.ts";
+import type { Result } from "./run.ts";
+import type { ServerState } from "./server-state.ts";
+import type { Call, Session } from "./session.ts";
+import type { Server } from "./ssh.ts";
+import { formatStamp, portIn, renderUpstream, type Stamp, upstreamFile } from "./upstream.ts";
+
+export type Job = {
+  session: Session;
+  server: Server;
+  state: ServerState;
+  plan: Plan;
+  wanted: Wanted;
+  /** The project's own upstream file. */
+  upstream: string;
+  registry?: { user: string; password: string } | undefined;
+  who: string;
+  /** ISO 8601. */
+  at: string;
+  /** Never to be shown. */
+  secrets: readonly string[];
+  progress: Progress;
+  interrupted: AbortSignal;
+};
+
+/** How long an image may take to arrive, and the migrations to run. An index on a big table takes its time. */
+const pullSeconds = 1800;
+const migrateSeconds = 6 * 3600;
+const migrateTries = 4;
+/** Until nginx knows the address of a slot that it lists anew: half a second was always enough. */
+const warmMilliseconds = 500;
+/** One failure more than this is no coincidence any more. */
+const errorsMinimum = 3;
+const unreadyMaximum = 2;
+const restartsMaximum = 3;
+
+/** What came of it. With a failure, what served before serves again; where it could not be shown to, the failure says so. */
+export type Ended = { record: Release; failure?: Failure };
+
+/** Brings the wanted release live. Never rejects: what goes wrong has been undone when this returns, as far as it could be. */
+export async function deploy(job: Job): Promise<Ended> {
+  const deployment = new Deployment(job);
+  try {
+    await deployment.bringUp();
+  } catch (error) {
+    return await deployment.undo(error);
+  }
+  return await deployment.finish();
+}
+
+class Deployment {
+  readonly #job: Job;
+  /** How far it has come, which decides what there is to undo. */
+  readonly #reached = new Set<Reached>();
+  #step: StepName = "upload";
+  #image: PulledImage | undefined;
+  /** Which of COMPOSE_PROFILES are not slots. */
+  #profiles: string[] = [];
+  /** nginx' workers from before the switch. */
+  #workers: string[] = [];
+  #schemaVersion: string;
+  readonly #started = performance.now();
+
+  constructor(job: Job) {
+    this.#job = job;
+    this.#schemaVersion = job.state.applied?.at(-1) ?? "";
+  }
+
+  /** The story: everything beside what serves, then the switch, then watching it. */
+  async bringUp(): Promise<void> {
+    const { plan, wanted } = this.#job;
+    if (plan.revive) await this.#rememberWayBack();
+    else {
+      await this.#run("upload", () => this.#upload());
+      await this.#run("image", () => this.#getImage());
+    }
+    await this.#run("files", () => this.#activateFiles());
+    if (plan.services.length > 0) await this.#run("services", () => this.#startServices());
+    if (plan.pending.length > 0) await this.#run("migrate", () => this.#migrate());
+    await this.#run("start", () => this.#startSlot());
+    await this.#run("healthy", () => this.#untilHealthy());
+    if (plan.schemaAhead && !wanted.ignoreSchema) await this.#run("schema", () => this.#askValidator());
+    const since = await this.#run("switch", () => this.#switch());
+    if (plan.workers.length > 0) await this.#run("workers", () => this.#replaceWorkers());
+    if (wanted.settings.deploy.bakeSeconds > 0) await this.#run("bake", () => this.#bake(since));
+    this.#job.interrupted.throwIfAborted();
+  }
+
+  /** From here on there is no way back, only forward: if we are lost, the server does the rest by itself. */
+  async finish(): Promise<Ended> {
+    const { session, plan, wanted } = this.#job;
+    const { deploy: settings } = wanted.settings;
+    const old = plan.previous?.slot ?? "none";
+    const tidyUp: Call = [
+      "finish",
+      `${plan.release}`,
+      old,
+      settings.keepPrevious,
+      `${settings.drainSeconds}`,
+      ...this.#workers,
+    ];
+    const forward: Call[] = [["commit", `${plan.release}`], tidyUp, ["record", this.#line("done")]];
+    session.ifLost(forward);
+    try {
+      await this.#run("commit", () => this.#call(forward[0]!, { interruptible: false }));
+      const timeoutSeconds = settings.drainSeconds + 180;
+      const { stdout } = await this.#run("drain", () => this.#call(tidyUp, { timeoutSeconds, interruptible: false }));
+      if (stdout.trim() !== "") this.#job.progress.note(cutOff(old, settings.drainSeconds));
+      const record = this.#record("done");
+      await this.#call(["record", JSON.stringify(record)], { interruptible: false });
+      session.ifLost([]);
+      if (plan.removals.length > 0) await this.#run("prune", () => this.#prune());
+      return { record };
+    } catch (error) {
+      return { record: this.#record("done"), failure: await this.#unfinished(error) };
+    }
+  }
+
+  async #upload(): Promise<void> {
+    const { release, previous } = this.#job.plan;
+    this.#reach("upload");
+    const { stdout } = await this.#call(["keep_release", `${release}`, `${previous?.release ?? "none"}`]);
+    this.#profiles = stdout.split("\n").filter(Boolean);
+  }
+
+  /** Its files and its image are on the server as they were. */
+  async #rememberWayBack(): Promise<void> {
+    const { plan, wanted } = this.#job;
+    await this.#call(["prepare_revival", `${plan.release}`]);
+    const { reference, imageId } = wanted.again!;
+    const { stdout } = await this.#call(["describe_image", imageId]);
+    this.#image = { ...parseImage(stdout, wanted.reference), reference };
+  }
+
+  async #getImage(): Promise<void> {
+    const { wanted, plan, server, state } = this.#job;
+    const { reference, transfer } = wanted;
+    if (transfer === "ssh") {
+      await sendImage({
+        server,
+        image: wanted.image,
+        imageId: wanted.imageId!,
+        isThere: state.image?.id === wanted.imageId,
+      });
+      const tag = `${wanted.settings.name}-release:${plan.release}`;
+      await this.#call(["tag_image", wanted.image, tag]);
+      this.#image = { ...parseImage((await this.#call(["describe_image", tag])).stdout, reference), reference: tag };
+    } else {
+      // A digest is the same bytes for ever: what is there need not be asked for again, and may not be had any more.
+      const isPinned = reference.digest !== undefined || wanted.again !== undefined;
+      this.#image = (isPinned && state.image) || (await pullImage(this.#job));
+    }
+    checkArchitecture(wanted.image, this.#image, state.architecture);
+    await this.#call(["complete_release", `${plan.release}`], { stdin: this.#lastFiles(this.#image.reference) });
+  }
+
+  /** What could not be known before: where the image is, and which slot is the next one. */
+  #lastFiles(reference: string): Buffer {
+    const { plan, state, upstream, wanted } = this.#job;
+    const images = { ...state.images, [plan.slot]: reference };
+    const values = {
+      COMPOSE_PROFILES: [plan.slot, ...this.#profiles].join(","),
+      ...(images.blue && { IMAGE_BLUE: images.blue }),
+      ...(images.green && { IMAGE_GREEN: images.green }),
+      RELEASE_IMAGE: reference,
+    };
+    const lines = Object.entries(values).map(([name, value]) => `${name}=${encodeValue(name, value)}\n`);
+    const keep = wanted.settings.deploy.keepPrevious === "running" ? plan.previous?.slot : undefined;
+    return archive([
+      {
+        path: "deploy.env",
+        content: Buffer.from(`# Below: the deploy, which alone knows it.\n${lines.join("")}`),
+        mode: 0o600,
+      },
+      { path: upstreamFile, content: Buffer.from(renderUpstream(upstream, this.#stamp("live"), keep)) },
+    ]);
+  }
+
+  /** The project's directory always holds the files of one release, so that Compose by hand works; nginx reads its own later. */
+  async #activateFiles(): Promise<void> {
+    const { plan } = this.#job;
+    this.#reach("files");
+    const { exitCode, stderr } = await this.#call(["put_files", `${plan.release}`], { accept: [0, 12] });
+    if (exitCode === 12) throw nginxRefuses(stderr);
+    if (!plan.previous) await this.#call(["switch_file", `${plan.release}`]);
+  }
+
+  async #startServices(): Promise<void> {
+    const { plan } = this.#job;
+    const services = plan.services.filter((name) => name !== "nginx");
+    if (plan.downtime.length > 0) this.#reach("services");
+    if (services.length > 0) {
+      await this.#call(["up_services", `${plan.release}`, "180", ...services], { timeoutSeconds: 900 });
+    }
+    if (plan.services.includes("nginx")) await this.#call(["up_nginx", `${plan.release}`], { timeoutSeconds: 400 });
+  }
+
+  /** A migration that meets a long transaction gives up after lock_timeout, and is tried again. */
+  async #migrate(): Promise<void> {
+    const { plan, progress, wanted } = this.#job;
+    const before = await this.#invalidIndexes();
+    for (let tries = 1; ; tries += 1) {
+      const { exitCode, stdout } = await this.#call(["migrate", `${plan.release}`, `${migrateSeconds}`], {
+        accept: [0, 1, 2, 124],
+        timeoutSeconds: migrateSeconds + 60,
+      });
+      if (exitCode === 0) break;
+      const isLock = /lock timeout|55P03/.test(stdout);
+      const spoilt = isLock ? (await this.#invalidIndexes()).filter((index) => !before.includes(index)) : [];
+      if (!isLock || spoilt.length > 0 || tries === migrateTries) throw await migrationFailed(stdout, spoilt, tries);
+      progress.note(`waited 5 s for a lock that somebody holds, trying again (${tries + 1} of ${migrateTries})`);
+      await this.#pause(2 ** tries * 500);
+    }
+    this.#schemaVersion = [...wanted.migrations, this.#schemaVersion].sort().at(-1)!;
+  }
+
+  async #invalidIndexes(): Promise<string[]> {
+    return (await this.#call(["invalid_indexes"])).stdout.split("\n").filter(Boolean);
+  }
+
+  /** nginx learns the new slot's address while the app starts. It gets no request yet. */
+  async #startSlot(): Promise<void> {
+    const { plan, upstream } = this.#job;
+    this.#reach("start");
+    const start: Call = plan.revive ? ["revive_slot", plan.slot] : ["start_slot", `${plan.release}`, plan.slot];
+    await this.#call(start, { timeoutSeconds: 200 });
+    if (!plan.previous) return;
+    const warm: Stamp = { ...plan.previous, state: "warm" };
+    this.#reach("warm");
+    await this.#switchTo(warm, renderUpstream(upstream, warm, plan.slot));
+    this.#warmAt = performance.now();
+  }
+  #warmAt = 0;
+
+  async #untilHealthy(): Promise<void> {
+    const { plan, wanted } = this.#job;
+    const { healthSeconds } = wanted.settings.deploy;
+    const end = performance.now() + healthSeconds * 1000;
+    let last = "";
+    while (performance.now() < end) {
+      const { stdout } = await this.#call(["await_slot", plan.slot, "2"]);
+      const [status, health, restarts] = stdout.trim().split(" ");
+      last = `${status}, ${health}`;
+      if (status === "exited" || status === "dead" || Number(restarts) >= restartsMaximum) {
+        throw new Failure(`app-${plan.slot} does not start`, `it has ended ${Number(restarts) + 1} times`, []);
+      }
+      if (status !== "running" || !["healthy", "none"].includes(health!)) continue;
+      const answer = await this.#ask("/health/ready");
+      if (answer.status === 200) return this.#checkRelease(answer.body);
+      last = `/health/ready answers ${answer.status || "nothing"}`;
+      await this.#pause(250);
+    }
+    throw new Failure(`app-${plan.slot} is not healthy`, `after ${healthSeconds} s: ${last}`, []);
+  }
+
+  /** Healthy, but of another release, means that the switch would bring something else live than what was asked for. */
+  #checkRelease(body: string): void {
+    const { plan, progress, wanted } = this.#job;
+    const expected = this.#image?.release;
+    const answered = releaseIn(body);
+    if (expected && answered && expected !== answered) {
+      throw new Failure(
+        `app-${plan.slot} is healthy, but the wrong release`,
+        `it says "${answered}", its image ${wanted.image} says "${expected}"`,
+        [],
+      );
+    }
+    if (!expected || !answered)
+      progress.note(`which release answers was not checked: ${expected ? "the app" : "the image"} does not say it`);
+  }
+
+  /** An app on a schema that it does not know may start and still be wrong; its own validator says what it finds. */
+  async #askValidator(): Promise<void> {
+    const { plan, progress } = this.#job;
+    const { live, release } = plan.schemaAhead!;
+    const { status, body } = await this.#ask("/health/database");
+    if (status === 200 && /"status"\s*:\s*"(healthy|degraded)"/.test(body)) {
+      return progress.note(
+        `warning: the database is at ${live}, this release was built for ${release}; its validator accepts that`,
+      );
+    }
+    const says =
+      status === 404 ? "there is no /health/database to ask" : `/health/database answers ${status || "nothing"}`;
+    throw schemaRefused(plan, says, body.slice(0, 2000));
+  }
+
+  /** @returns the server's time of the switch. */
+  async #switch(): Promise<string> {
+    const { plan, upstream } = this.#job;
+    await this.#pause(warmMilliseconds - (performance.now() - this.#warmAt));
+    this.#reach("switch");
+    const { since, workers } = await this.#switchTo(
+      this.#stamp("bake"),
+      renderUpstream(upstream, this.#stamp("bake"), plan.previous?.slot),
+    );
+    this.#workers = workers;
+    return since;
+  }
+
+  async #switchTo(stamp: Stamp, text: string): Promise<{ since: string; workers: string[] }> {
+    const { stdout } = await this.#call(["switch_to", formatStamp(stamp)], { stdin: text });
+    const [since = "", workers = ""] = stdout.split("\n");
+    return { since, workers: workers.split(" ").filter(Boolean) };
+  }
+
+  /** `up` stops the old container before it starts the new one: there are never two. */
+  async #replaceWorkers(): Promise<void> {
+    const { plan } = this.#job;
+    this.#reach("workers");
+    await this.#call(["up_services", `${plan.release}`, "120", ...plan.workers], { timeoutSeconds: 400 });
+  }
+
+  async #bake(from: string): Promise<void> {
+    const { plan, wanted } = this.#job;
+    const { bakeSeconds, errorPercent } = wanted.settings.deploy;
+    const end = performance.now() + bakeSeconds * 1000;
+    let [since, requests, errors, unready] = [from, 0, 0, 0];
+    while (performance.now() < end) {
+      const { stdout } = await this.#call(["watch", plan.slot, since, "1"]);
+      const [now = "", newRequests, newErrors, , ready, status] = stdout.trim().split(" ");
+      since = now;
+      requests += Number(newRequests);
+      errors += Number(newErrors);
+      unready = ready === "yes" ? 0 : unready + 1;
+      if (status !== "running:0") throw new Failure(`app-${plan.slot} did not stay up`, `its state is ${status}`, []);
+      if (unready >= unreadyMaximum)
+        throw new Failure(`app-${plan.slot} is not ready any more`, "/health/ready says so through nginx", []);
+      if (errors >= errorsMinimum && errors * 100 >= requests * errorPercent) {
+        throw new Failure(`app-${plan.slot} answers with errors`, `${errors} of ${requests} requests got a 5xx`, []);
+      }
+    }
+  }
+
+  async #prune(): Promise<void> {
+    const { plan, progress } = this.#job;
+    for (const { release, reference } of plan.removals) {
+      const result = await this.#call(["prune_release", `${release}`, reference ?? "-"], {
+        accept: [0, 1, 124],
+        interruptible: false,
+      });
+      if (result.exitCode !== 0)
+        progress.note(`the image of release ${release} stays: ${result.stderr.trim().split("\n").at(-1)}`);
+    }
+  }
+
+  /** @returns why it failed, the evidence, and what serves now. */
+  async undo(error: unknown): Promise<Ended> {
+    const { session, plan, wanted, secrets, interrupted } = this.#job;
+    const cause = this.#asRefusal(asFailure(error));
+    const wayBack = this.#wayBack();
+    if (wayBack.length === 0) {
+      await session.close();
+      return { record: this.#record("failed", cause.message), failure: cause };
+    }
+    const evidence = await this.#evidence(cause);
+    const isInterrupted = interrupted.aborted;
+    const reason = redact(`${this.#step}: ${cause.message}`, secrets).slice(0, 300);
+    const wasLive = ["workers", "bake"].includes(this.#step);
+    const outcome = isInterrupted ? "interrupted" : wasLive ? "undone" : "failed";
+    session.ifLost([...wayBack, ["record", this.#line(outcome, reason)], ["serving"]]);
+    // GitHub kills 10 s after it has asked to end; the server goes on without us.
+    const started = performance.now();
+    const result = await session.giveUp(isInterrupted ? 8 : 180);
+    const switched = /switched back in (\d+) ms/.exec(result?.stdout ?? "")?.[1];
+    if (switched)
+      this.#job.progress.note(`switched back to release ${plan.previous!.release} in ${Number(switched) / 1000} s`);
+    const taken = ((performance.now() - started) / 1000).toFixed(2);
+    this.#job.progress.note(result ? `undone in ${taken} s` : "left to the server to undo");
+    const { says, next } = afterUndo(result, plan);
+    const failure = new Failure(
+      `Release ${plan.release} ${wanted.again ? "does not serve again" : "was not deployed"}`,
+      redact(`${cause.what}: ${cause.why}; ${says}`, secrets),
+      [...(cause.next.length > 0 ? cause.next : [tryHere(wanted.image)]), ...next],
+      {
+        exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
+        ...(evidence && { details: redact(evidence, secrets) }),
+        read: cause.read ?? pages[this.#step] ?? "docs/deploy.md",
+        cause,
+      },
+    );
+    return { record: this.#record(outcome, reason), failure };
+  }
+
+  /** An earlier release that does not even become healthy on a newer schema has been refused by its own validator. */
+  #asRefusal(cause: Failure): Failure {
+    const { plan, interrupted } = this.#job;
+    if (!plan.schemaAhead || this.#step !== "healthy" || interrupted.aborted) return cause;
+    return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "");
+  }
+
+  /** Before anything is undone: the container that failed will be gone then. */
+  async #evidence(cause: Failure): Promise<string | undefined> {
+    const { session, plan, interrupted } = this.#job;
+    const app = [`app-${plan.slot}`];
+    const concerned: Partial<Record<StepName, readonly string[]>> = {
+      ...{ start: app, healthy: app, schema: app, switch: app, bake: app },
+      ...{ services: plan.services, workers: plan.workers },
+    };
+    const services = interrupted.aborted ? [] : (concerned[this.#step] ?? []);
+    const found = [cause.details];
+    for (const service of services) {
+      const log = await session.call(["evidence", service], { timeoutSeconds: 30 }).catch(() => undefined);
+      if (log) found.push(services.length > 1 ? `${service}:\n${log.stdout.trim()}` : log.stdout.trim());
+    }
+    return found.filter(Boolean).join("\n") || undefined;
+  }
+
+  /** It serves. What is left to do the server does by itself, once it has heard that we are gone. */
+  async #unfinished(error: unknown): Promise<Failure> {
+    const { session, plan, secrets } = this.#job;
+    const { what, why, details } = asFailure(error);
+    const result = await session.giveUp(120);
+    const rest = result?.exitCode === 0 ? "the rest was done at the second try" : "the server tries the rest by itself";
+    const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
+    return new Failure(
+      `Release ${plan.release} serves, but the end of its deploy failed`,
+      redact(`${what}: ${why}; ${rest}`, secrets),
+      next,
+      {
+        ...(details && { details: redact(details, secrets) }),
+        read: "docs/deploy.md",
+      },
+    );
+  }
+
+  async #run<T>(name: StepName, work: () => Promise<T>): Promise<T> {
+    this.#step = name;
+    return await this.#job.progress.step(name, work);
+  }
+
+  async #call(call: Call, options: CallOptions = {}): Promise<Result> {
+    const { interruptible = true, ...rest } = options;
+    return await this.#job.session.call(call, {
+      ...rest,
+      ...(interruptible && { interrupted: this.#job.interrupted }),
+    });
+  }
+
+  async #ask(path: string): Promise<{ status: number; body: string }> {
+    const port = portIn(this.#job.upstream)!;
+    const { stdout } = await this.#call(["ask_slot", this.#job.plan.slot, `${port}`, path], { accept: [0, 1, 124] });
+    const [head = "", ...body] = stdout.split("\r\n\r\n");
+    return { status: Number(/^HTTP\/\S+ (\d+)/.exec(head)?.[1] ?? 0), body: body.join("\r\n\r\n") };
+  }
+
+  /** Said before the step itself, which may be cut off in its middle. */
+  #reach(what: Reached): void {
+    this.#reached.add(what);
+    this.#job.session.ifLost([...this.#wayBack(), ["record", this.#line("interrupted", "the connection was lost")]]);
+  }
+
+  /** First the files, because nginx reads them when it is switched; then the traffic; then what served it. */
+  #wayBack(): Call[] {
+    const { plan, wanted } = this.#job;
+    const has = (what: Reached) => this.#reached.has(what);
+    const release = `${plan.release}`;
+    const back: Call[] = [];
+    if (plan.previous) {
+      const previous = `${plan.previous.release}`;
+      if (has("files")) back.push(["activate", previous]);
+      if (has("switch")) back.push(["retreat", release, `${wanted.settings.deploy.drainSeconds}`]);
+      else if (has("warm")) back.push(["switch_back", release]);
+      if (has("services")) back.push(["up_services", previous, "120", ...plan.services]);
+      if (has("workers")) back.push(["up_services", previous, "120", ...plan.workers]);
+    }
+    if (!plan.previous && has("files")) back.push(["forget_nginx"]);
+    if (has("start")) back.push(plan.revive ? ["stop_slot", plan.slot] : ["remove_service", `app-${plan.slot}`]);
+    if (has("upload")) back.push(["drop_release", release]);
+    return back;
+  }
+
+  #stamp(state: Stamp["state"]): Stamp {
+    const { release, slot } = this.#job.plan;
+    return { release, slot, state };
+  }
+
+  #line(outcome: Release["outcome"], reason?: string): string {
+    return JSON.stringify(this.#record(outcome, reason));
+  }
+
+  #record(outcome: Release["outcome"], reason?: string): Release {
+    const { plan, wanted, who, at, progress } = this.#job;
+    return {
+      release: plan.release,
+      verb: wanted.again === undefined ? "deploy" : "rollback",
+      image: wanted.image,
+      reference: this.#image?.reference ?? "",
+      imageId: this.#image?.id ?? "",
+      configHash: wanted.configHash,
+      slot: plan.slot,
+      schemaVersion: this.#schemaVersion,
+      previous: plan.previous?.release ?? 0,
+      ...{ who, at, seconds: Math.round(performance.now() - this.#started) / 1000, steps: progress.seconds(), outcome },
+      ...(reason && { reason }),
+    };
+  }
+
+  async #pause(milliseconds: number): Promise<void> {
+    this.#job.interrupted.throwIfAborted();
+    if (milliseconds > 0) await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  }
+}
+
+/** Pulls the wanted image on the server. @throws {Failure} saying why it cannot be had. */
+export async function pullImage({ session, wanted, registry, interrupted }: Pulling): Promise<PulledImage> {
+  const { image, reference } = wanted;
+  const call: Call = ["pull", image, reference.registry, registry?.user ?? "-", `${pullSeconds}`];
+  const { exitCode, stdout, stderr } = await session.call(call, {
+    stdin: registry?.password ?? "",
+    accept: [0, 10, 11, 124],
+    timeoutSeconds: pullSeconds + 90,
+    interrupted,
+  });
+  if (exitCode !== 0) throw pullFailed(image, exitCode, stderr);
+  return parseImage(stdout, reference);
+}
+
+type Pulling = Pick<Job, "session" | "wanted" | "interrupted"> & { registry?: Job["registry"] | undefined };
+
+type Reached = "upload" | "files" | "services" | "start" | "warm" | "switch" | "workers";
+
+/** Where a failure is the app's own, it may be seen on any machine. */
+const tryHere = (image: string) => `APP_IMAGE=${image} docker compose up app   # the same image here`;
+
+/** The drain's end: whoever is still there has had his time. */
+function cutOff(slot: string, seconds: number): string {
+  return `some requests or websockets of app-${slot} took longer than ${seconds} s and were cut off (deploy.drainSeconds)`;
+}
+
+type CallOptions = Parameters<Session["call"]>[1] & { interruptible?: boolean };
+
+const pages: Partial<Record<StepName, string>> = {
+  image: "docs/runbook/image-cannot-be-pulled.md",
+  files: "docs/runbook/bad-nginx-configuration.md",
+  migrate: "docs/runbook/migration-failed.md",
+  start: "docs/runbook/deploy-unhealthy.md",
+  healthy: "docs/runbook/deploy-unhealthy.md",
+  bake: "docs/runbook/deploy-unhealthy.md",
+};
+
+/** What the undo printed, as a sentence. Only what the server has shown counts. */
+function afterUndo(result: Result | undefined, { previous }: Plan): { says: string; next: string[] } {
+  const look = ["bun scripts/deploy.ts --history"];
+  if (!result) {
+    const says = previous
+      ? `the server goes back to release ${previous.release} by itself`
+      : "the server removes it by itself";
+    return { says: `the connection ended first: ${says} within a minute`, next: look };
+  }
+  if (!previous)
+    return { says: result.exitCode === 0 ? "nothing is left of it" : "something may be left of it", next: [] };
+  const serving = /^serving (.*) ready=(\w+)$/m.exec(result.stdout);
+  if (serving?.[1]?.startsWith(`${previous.release} ${previous.slot} `) && serving[2] === "yes") {
+    return { says: `release ${previous.release} serves as before`, next: [] };
+  }
+  const seen = serving ? `nginx says "${serving[1]}", ready: ${serving[2]}` : "nginx does not answer";
+  return {
+    says: `and release ${previous.release} could not be shown to serve again: ${seen}`,
+    next: ["on the server: docker compose ps --all", "read docs/runbook/roll-back-by-hand.md"],
+  };
+}
+
+function pullFailed(image: string, code: number, stderr: string): Failure {
+  const details = stderr.trim();
+  const because =
+    code === 10
+      ? "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD"
+      : reasonOfPull(details, code);
+  const next = [
+    "docker pull of it here, with the same credentials",
+    "or send it over SSH: the same command with --transfer ssh",
+  ];
+  return new Failure(`The server cannot pull ${image}`, because, next, { details });
+}
+
+function reasonOfPull(stderr: string, code: number): string {
+  if (code === 124) return `it took longer than ${pullSeconds} s`;
+  if (/no basic auth|unauthorized|denied/i.test(stderr))
+    return "the registry wants a login: set DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD";
+  if (/manifest unknown|not found/i.test(stderr)) return "the registry does not have it";
+  if (/no space left/i.test(stderr)) return "the server's disk is full";
+  if (/timeout|deadline|refused|no route|no such host|unreachable|EOF/i.test(stderr))
+    return "the registry does not answer";
+  return "see below";
+}
+
+function checkArchitecture(image: string, { architecture }: PulledImage, server: string): void {
+  if (architecture === server) return;
+  const next = [`docker build --platform linux/${server} …`, "or bun scripts/deploy.ts --build, which does that"];
+  throw new Failure(
+    `Cannot run ${image} on the server`,
+    `it is made for ${architecture}, the server is ${server}`,
+    next,
+    {
+      exitCode: exitCodes.usage,
+    },
+  );
+}
+
+function schemaRefused({ release, schemaAhead }: Plan, says: string, details: string): Failure {
+  const what = `Release ${release} does not fit the database`;
+  const why = `it was built for ${schemaAhead!.release}, the database is at ${schemaAhead!.live}, and ${says}`;
+  const next = ["bun scripts/rollback.ts --list", "if you know that it works: the same command with --ignore-schema"];
+  return new Failure(what, why, next, {
+    exitCode: exitCodes.refused,
+    ...(details && { details }),
+    read: "docs/runbook/rollback-refused.md",
+  });
+}
+
+function nginxRefuses(details: string): Failure {
+  const next = ["correct nginx/, then deploy again"];
+  return new Failure("nginx does not accept the new configuration", "nginx -t has failed", next, {
+    details: details.trim(),
+    exitCode: exitCodes.usage,
+  });
+}
+
+async function migrationFailed(output: string, spoilt: readonly string[], tries: number): Promise<Failure> {
+  const { migrationFailure } = await import("./dbmate.ts");
+  const failure = migrationFailure(output.split("\n"), "an error");
+  if (spoilt.length > 0) {
+    const drop = spoilt.map((index) => `DROP INDEX CONCURRENTLY ${index};`).join(" ");
+    const why = `waiting for a lock has left an index that is not valid: ${spoilt.join(", ")}`;
+    return new Failure(failure.what, why, [`in psql on the server: ${drop}`, "then deploy again"], {
+      ...(failure.details && { details: failure.details }),
+      read: "docs/runbook/migration-failed.md",
+    });
+  }
+  const why = tries > 1 ? `${failure.why} (tried ${tries} times)` : failure.why;
+  const next = failure.next.filter((command) => !command.includes("up.ts"));
+  return new Failure(failure.what, why, [...next, "then deploy again"], {
+    ...(failure.details && { details: failure.details }),
+    read: "docs/runbook/migration-failed.md",
+  });
+}
+
+/** @returns undefined where the app does not say it, or wants a token first. */
+function releaseIn(body: string): string | undefined {
+  try {
+    const { release } = JSON.parse(body) as { release?: unknown };
+    return typeof release === "string" && release !== "" ? release : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,143 @@
+// Releases: what one is, how it is remembered on the server (its files in releases/ID, a line in releases.jsonl), and which
+// of them may go.
+import { exitCodes, Failure } from "./failure.ts";
+import type { Slot } from "./upstream.ts";
+
+/** One deploy or rollback, as a line of releases.jsonl. No secret in it: it is printed, and kept. */
+export type Release = {
+  release: number;
+  verb: "deploy" | "rollback";
+  /** As asked for, a tag perhaps. */
+  image: string;
+  /** What runs: "name@sha256:…", or the tag that an image sent over SSH got on the server. */
+  reference: string;
+  imageId: string;
+  /** Of all its files and values. */
+  configHash: string;
+  slot: Slot;
+  /** The newest migration when it went live, "" without any. */
+  schemaVersion: string;
+  /** What served before; 0 before the first. */
+  previous: number;
+  who: string;
+  /** ISO 8601, when it began. */
+  at: string;
+  seconds: number;
+  steps: Readonly<Record<string, number>>;
+  outcome: "done" | "failed" | "undone" | "interrupted";
+  /** Why, unless done; one line. */
+  reason?: string;
+};
+
+/** The lines that can be read. One that was cut off when the power failed is not worth an error. */
+export function parseRecords(text: string): Release[] {
+  return text.split("\n").flatMap((line) => {
+    try {
+      const record = JSON.parse(line) as Release;
+      return typeof record.release === "number" && typeof record.outcome === "string" ? [record] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/** The answer of `history`: the number of the live release, then the records. */
+export function parseHistory(text: string): { live: number | undefined; records: Release[] } {
+  const [first = "", ...rest] = text.split("\n");
+  return { live: first === "" ? undefined : Number(first), records: parseRecords(rest.join("\n")) };
+}
+
+/** The number of the next one: never used before, also not by one that failed. */
+export function nextNumber(records: readonly Release[], kept: readonly number[], live: number): number {
+  return Math.max(0, live, ...records.map(({ release }) => release), ...kept) + 1;
+}
+
+/** Numbers whose files are on the server, from a listing of releases/. */
+export function keptIn(listing: string): number[] {
+  return listing.split("\n").flatMap((name) => (/^\d+$/.test(name) ? [Number(name)] : []));
+}
+
+/** The last line about a release says how it stands. */
+export function latest(records: readonly Release[], number: number): Release | undefined {
+  return records.findLast(({ release }) => release === number);
+}
+
+/** The releases that went live and stayed, newest first, each once. */
+export function successes(records: readonly Release[]): Release[] {
+  const done = new Map<number, Release>();
+  for (const record of records) {
+    if (record.outcome === "done") done.set(record.release, done.get(record.release) ?? record);
+  }
+  return [...done.values()].sort((a, b) => b.release - a.release);
+}
+
+/**
+ * The release to go back to: the one asked for, or the newest that has served before the live one.
+ * @throws {Failure} exit 2, naming those that there are.
+ */
+export function chooseTarget(
+  records: readonly Release[],
+  live: number | undefined,
+  wanted: number | undefined,
+): Release {
+  const all = successes(records);
+  const target = all.find(({ release }) => (wanted === undefined ? release < (live ?? 0) : release === wanted));
+  if (target) return target;
+  const there = all.map(({ release }) => release).join(", ");
+  const why =
+    wanted === undefined
+      ? "there is no earlier one"
+      : `release ${wanted} has never served; these have: ${there || "none"}`;
+  throw new Failure("Cannot go back", why, ["bun scripts/rollback.ts --list"], { exitCode: exitCodes.usage });
+}
+
+export type Removal = { release: number; reference?: string };
+
+/**
+ * What may go: files of releases beyond the newest `keep` successes, and their images where no kept release uses the same.
+ * Never the live release, nor the one before it.
+ */
+export function planPrune(
+  records: readonly Release[],
+  kept: readonly number[],
+  live: { release: number; previous: number },
+  keep: number,
+): Removal[] {
+  // The live one counts too, and is not recorded yet.
+  const newest = successes(records.filter(({ release }) => release !== live.release)).slice(0, keep - 1);
+  const stay = new Set([live.release, live.previous, ...newest.map(({ release }) => release)]);
+  const used = new Set([...stay].map((number) => latest(records, number)?.reference));
+  return [...new Set(kept)]
+    .filter((number) => !stay.has(number))
+    .sort((a, b) => a - b)
+    .map((number) => {
+      const reference = latest(records, number)?.reference;
+      return reference && !used.has(reference) ? { release: number, reference } : { release: number };
+    });
+}
+
+/** The table of `deploy --history` and `rollback --list`, newest first. */
+export function formatHistory(records: readonly Release[], live: number | undefined): string {
+  if (records.length === 0) return "There is no release yet.";
+  const rows = records
+    .toReversed()
+    .map((record) => [
+      `${record.release}${record.release === live ? " *" : ""}`,
+      record.verb,
+      record.outcome,
+      record.at.slice(0, 19).replace("T", " "),
+      `${record.seconds.toFixed(1)} s`,
+      record.schemaVersion || "-",
+      record.who,
+      record.image,
+      record.reason ?? "",
+    ]);
+  const head = ["release", "verb", "outcome", "when (UTC)", "took", "schema", "who", "image", ""];
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]) =>
+    row
+      .map((text, column) => text.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd();
+  return [head, ...rows].map(line).join("\n");
+}

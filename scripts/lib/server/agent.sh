@@ -1,0 +1,72 @@
+# The server's half of a session. lib/session.ts sends this file, and deploy.sh, on the stdin of `ssh … bash -s`, and then
+# requests on the same stdin. Nothing of it stays on the server.
+#   Requests: one header line, then exactly as many bytes as it says.
+#     call ID BYTES WORDS…   calls a function with the words, shell-quoted; the bytes are its stdin
+#     undo BYTES             what to do from now on if the connection is lost: a function and its words on each line
+#     alive                  the client is still there; sent every few seconds
+#     end                    the client is done
+#   Answers: ID EXITCODE BASE64(stdout) BASE64(stderr), and the ID "undo" for what was done after the connection was lost.
+# A client that is killed closes the connection; one whose packets are dropped is silent: after `patience` seconds it counts
+# as lost. What is being done then is finished first, and nothing is ever stopped half-way.
+
+patience=$1
+directory=$2
+project=$3
+
+# Secrets pass through here, so in memory where there is such a place.
+umask 022
+scratch=$(mktemp -d /dev/shm/dbops.XXXXXXXX 2>/dev/null || mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+# The connection may go at any time; whatever runs is to finish.
+trap '' HUP PIPE INT
+: >"$scratch/undo"
+# Held by this process alone; see answer().
+if [ -w "$directory" ]; then exec 9>>"$directory/lock"; fi
+
+serve() {
+  local kind first second words
+  echo "ready 1"
+  while IFS=' ' read -r -t "$patience" kind first second words; do
+    case $kind in
+      call)
+        head -c "$second" >"$scratch/in"
+        eval "set -- $words"
+        answer "$first" "$@"
+        ;;
+      undo) head -c "$first" >"$scratch/undo" ;;
+      alive) ;;
+      end) exit 0 ;;
+      *) exit 1 ;;
+    esac
+  done
+  : >"$scratch/in"
+  answer undo undo_all
+}
+
+# Runs a function, and tells what came of it. Only the one that takes the lock may hold on to it: any other process that
+# inherited descriptor 9 and got stuck would keep the lock for ever.
+answer() {
+  local id=$1 code
+  shift
+  # No `||` behind the parentheses: it would switch off `set -e` inside them.
+  if [ "$1" = take_lock ]; then
+    (set -euo pipefail; "$@") <"$scratch/in" >"$scratch/out" 2>"$scratch/err"
+    code=$?
+  else
+    (exec 9>&-; set -euo pipefail; "$@") <"$scratch/in" >"$scratch/out" 2>"$scratch/err"
+    code=$?
+  fi
+  printf '%s %s %s %s\n' "$id" "$code" "$(base64 -w 0 "$scratch/out")" "$(base64 -w 0 "$scratch/err")" 2>/dev/null
+  rm -f "$scratch/in"
+}
+
+# Each line on its own: one that fails must not keep the next from being tried.
+undo_all() {
+  local line failed=0
+  set +e
+  while IFS= read -r line <&3; do
+    (set -euo pipefail; eval "$line") </dev/null
+    [ $? = 0 ] || failed=1
+  done 3<"$scratch/undo"
+  return $failed
+}

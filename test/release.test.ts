@@ -1,0 +1,149 @@
+// scripts/lib/release.ts: what a server remembers about its releases, and which of them may go.
+import { describe, expect, test } from "bun:test";
+import {
+  formatHistory,
+  keptIn,
+  latest,
+  nextNumber,
+  parseHistory,
+  parseRecords,
+  planPrune,
+  type Release,
+  type Removal,
+  successes,
+} from "../scripts/lib/release.ts";
+
+const record = (release: number, changes: Partial<Release> = {}): Release => ({
+  release,
+  verb: "deploy",
+  image: `shop:${release}`,
+  reference: `shop@sha256:${release}`,
+  imageId: `sha256:id${release}`,
+  configHash: "c0ffee",
+  slot: "blue",
+  schemaVersion: "20260101090000",
+  previous: release - 1,
+  who: "ann@laptop",
+  at: "2026-01-02T12:00:00.000Z",
+  seconds: 3.25,
+  steps: { pull: 1 },
+  outcome: "done",
+  ...changes,
+});
+const lines = (...records: Release[]) => records.map((one) => `${JSON.stringify(one)}\n`).join("");
+
+describe("parseRecords()", () => {
+  test("reads every whole line, and nothing else", () => {
+    const text = lines(record(1), record(2, { outcome: "failed", reason: "start: it does not" }));
+    expect(parseRecords(text)).toEqual([record(1), record(2, { outcome: "failed", reason: "start: it does not" })]);
+    expect(parseRecords("")).toEqual([]);
+  });
+
+  test.each([
+    { name: "cut off by a power failure", line: lines(record(2)).slice(0, 40) },
+    { name: "zeros, as some file systems leave them", line: "\0".repeat(80) },
+    { name: "something else that is JSON", line: '[1,2]\n"three"\nnull\n{}' },
+  ])("leaves out a line that is $name", ({ line }) => {
+    expect(parseRecords(`${lines(record(1))}${line}\n${lines(record(3))}`)).toEqual([record(1), record(3)]);
+  });
+});
+
+test("parseHistory() begins with what is live", () => {
+  expect(parseHistory(`2\n${lines(record(1), record(2))}`)).toEqual({ live: 2, records: [record(1), record(2)] });
+  expect(parseHistory("\n")).toEqual({ live: undefined, records: [] });
+  expect(parseHistory("0\n")).toEqual({ live: 0, records: [] });
+});
+
+test.each([
+  { name: "nothing", records: [], kept: [], live: 0, next: 1 },
+  { name: "the live one", records: [], kept: [], live: 7, next: 8 },
+  {
+    name: "a failed one",
+    records: [record(1), record(9, { outcome: "failed" as const })],
+    kept: [1],
+    live: 1,
+    next: 10,
+  },
+  { name: "a folder without a line", records: [record(1)], kept: [1, 12], live: 1, next: 13 },
+])("nextNumber() after $name is $next", ({ records, kept, live, next }) => {
+  expect(nextNumber(records, kept, live)).toBe(next);
+});
+
+test("keptIn() knows numbers only", () => {
+  expect(keptIn("1\n12\n.new\nlost+found\n7b\n\n")).toEqual([1, 12]);
+});
+
+test("the last line about a release counts for how it stands, the first success for when it served", () => {
+  const [first, undone, again] = [record(1), record(1, { outcome: "undone" }), record(1, { at: "2026-02-02" })];
+  expect(latest([first, undone], 1)).toBe(undone);
+  expect(latest([first], 2)).toBeUndefined();
+  expect(successes([first, undone, record(3), record(2, { outcome: "failed" }), again])).toEqual([record(3), first]);
+});
+
+describe("planPrune()", () => {
+  const all = [1, 2, 3, 4, 5, 6, 7];
+  const rows: {
+    name: string;
+    records?: Release[];
+    kept?: number[];
+    live?: number;
+    keep: number;
+    removals: Removal[];
+  }[] = [
+    {
+      name: "files and images beyond the newest that served",
+      keep: 3,
+      removals: [
+        { release: 1, reference: "shop@sha256:1" },
+        { release: 2, reference: "shop@sha256:2" },
+        { release: 3, reference: "shop@sha256:3" },
+        { release: 4, reference: "shop@sha256:4" },
+      ],
+    },
+    {
+      name: "not the live one nor the one before, however few are kept",
+      live: 2,
+      keep: 2,
+      removals: [3, 4, 5, 6].map((release) => ({ release, reference: `shop@sha256:${release}` })),
+    },
+    { name: "nothing while there are not more", keep: 7, removals: [] },
+    {
+      name: "one that failed does not count, and goes",
+      records: all.map((number) => record(number, number > 4 ? { outcome: "failed", reference: "" } : {})),
+      live: 4,
+      keep: 4,
+      removals: [{ release: 5 }, { release: 6 }, { release: 7 }],
+    },
+    {
+      name: "an image that a kept release shares stays",
+      records: all.map((number) => record(number, { reference: number % 2 ? "odd" : "even" })),
+      keep: 2,
+      removals: [1, 2, 3, 4, 5].map((release) => ({ release })),
+    },
+    { name: "only what is there", kept: [2, 7], keep: 2, removals: [{ release: 2, reference: "shop@sha256:2" }] },
+    { name: "a folder that nobody has written down", kept: [9, 7], keep: 2, removals: [{ release: 9 }] },
+  ];
+  test.each(rows)(
+    "$name",
+    ({ records = all.map((number) => record(number)), kept = all, live = 7, keep, removals }) => {
+      expect(planPrune(records, kept, { release: live, previous: live - 1 }, keep)).toEqual(removals);
+    },
+  );
+});
+
+test("formatHistory() is a table, newest first, the live one marked", () => {
+  const records = [
+    record(1, { schemaVersion: "" }),
+    record(2, { outcome: "failed", who: "octocat", seconds: 61, reason: "healthy: app-green is not healthy" }),
+    record(3, { verb: "rollback", image: "ghcr.io/me/shop:3" }),
+  ];
+  expect(formatHistory(records, 3)).toBe(
+    `
+release  verb      outcome  when (UTC)           took    schema          who         image
+3 *      rollback  done     2026-01-02 12:00:00  3.3 s   20260101090000  ann@laptop  ghcr.io/me/shop:3
+2        deploy    failed   2026-01-02 12:00:00  61.0 s  20260101090000  octocat     shop:2             healthy: app-green is not healthy
+1        deploy    done     2026-01-02 12:00:00  3.3 s   -               ann@laptop  shop:1
+`.trim(),
+  );
+  expect(formatHistory([], undefined)).toBe("There is no release yet.");
+});
