@@ -1,6 +1,17 @@
 // Carries out the plan of a deploy: beside what serves, step by step, with the way back open until the new release has proven
 // itself. The server knows the way back too (session.ifLost), so that it is taken when nobody is there any more to ask for it.
 import { archive } from "./archive.ts";
+import {
+  afterUndo,
+  checkArchitecture,
+  cutOff,
+  migrationFailed,
+  nginxRefuses,
+  pages,
+  pullFailed,
+  schemaRefused,
+  tryHere,
+} from "./deploy-failures.ts";
 import type { Plan, StepName, Wanted } from "./deploy-plan.ts";
 import { encodeValue } from "./environment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
@@ -520,7 +531,7 @@ export async function pullImage({ session, wanted, registry, interrupted }: Pull
     timeoutSeconds: pullSeconds + 90,
     interrupted,
   });
-  if (exitCode !== 0) throw pullFailed(image, exitCode, stderr);
+  if (exitCode !== 0) throw pullFailed(image, exitCode, stderr, pullSeconds);
   return parseImage(stdout, reference);
 }
 
@@ -528,121 +539,7 @@ type Pulling = Pick<Job, "session" | "wanted" | "interrupted"> & { registry?: Jo
 
 type Reached = "upload" | "files" | "services" | "start" | "warm" | "switch" | "workers";
 
-/** Where a failure is the app's own, it may be seen on any machine. */
-const tryHere = (image: string) => `APP_IMAGE=${image} docker compose up app   # the same image here`;
-
-/** The drain's end: whoever is still there has had his time. */
-function cutOff(slot: string, seconds: number): string {
-  return `some requests or websockets of app-${slot} took longer than ${seconds} s and were cut off (deploy.drainSeconds)`;
-}
-
 type CallOptions = Parameters<Session["call"]>[1] & { interruptible?: boolean };
-
-const pages: Partial<Record<StepName, string>> = {
-  image: "docs/runbook/image-cannot-be-pulled.md",
-  files: "docs/runbook/bad-nginx-configuration.md",
-  migrate: "docs/runbook/migration-failed.md",
-  start: "docs/runbook/deploy-unhealthy.md",
-  healthy: "docs/runbook/deploy-unhealthy.md",
-  bake: "docs/runbook/deploy-unhealthy.md",
-};
-
-/** What the undo printed, as a sentence. Only what the server has shown counts. */
-function afterUndo(result: Result | undefined, { previous }: Plan): { says: string; next: string[] } {
-  const look = ["bun scripts/deploy.ts --history"];
-  if (!result) {
-    const says = previous
-      ? `the server goes back to release ${previous.release} by itself`
-      : "the server removes it by itself";
-    return { says: `the connection ended first: ${says} within a minute`, next: look };
-  }
-  if (!previous)
-    return { says: result.exitCode === 0 ? "nothing is left of it" : "something may be left of it", next: [] };
-  const serving = /^serving (.*) ready=(\w+)$/m.exec(result.stdout);
-  if (serving?.[1]?.startsWith(`${previous.release} ${previous.slot} `) && serving[2] === "yes") {
-    return { says: `release ${previous.release} serves as before`, next: [] };
-  }
-  const seen = serving ? `nginx says "${serving[1]}", ready: ${serving[2]}` : "nginx does not answer";
-  return {
-    says: `and release ${previous.release} could not be shown to serve again: ${seen}`,
-    next: ["on the server: docker compose ps --all", "read docs/runbook/roll-back-by-hand.md"],
-  };
-}
-
-function pullFailed(image: string, code: number, stderr: string): Failure {
-  const details = stderr.trim();
-  const because =
-    code === 10
-      ? "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD"
-      : reasonOfPull(details, code);
-  const next = [
-    "docker pull of it here, with the same credentials",
-    "or send it over SSH: the same command with --transfer ssh",
-  ];
-  return new Failure(`The server cannot pull ${image}`, because, next, { details });
-}
-
-function reasonOfPull(stderr: string, code: number): string {
-  if (code === 124) return `it took longer than ${pullSeconds} s`;
-  if (/no basic auth|unauthorized|denied/i.test(stderr))
-    return "the registry wants a login: set DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD";
-  if (/manifest unknown|not found/i.test(stderr)) return "the registry does not have it";
-  if (/no space left/i.test(stderr)) return "the server's disk is full";
-  if (/timeout|deadline|refused|no route|no such host|unreachable|EOF/i.test(stderr))
-    return "the registry does not answer";
-  return "see below";
-}
-
-function checkArchitecture(image: string, { architecture }: PulledImage, server: string): void {
-  if (architecture === server) return;
-  const next = [`docker build --platform linux/${server} …`, "or bun scripts/deploy.ts --build, which does that"];
-  throw new Failure(
-    `Cannot run ${image} on the server`,
-    `it is made for ${architecture}, the server is ${server}`,
-    next,
-    {
-      exitCode: exitCodes.usage,
-    },
-  );
-}
-
-function schemaRefused({ release, schemaAhead }: Plan, says: string, details: string): Failure {
-  const what = `Release ${release} does not fit the database`;
-  const why = `it was built for ${schemaAhead!.release}, the database is at ${schemaAhead!.live}, and ${says}`;
-  const next = ["bun scripts/rollback.ts --list", "if you know that it works: the same command with --ignore-schema"];
-  return new Failure(what, why, next, {
-    exitCode: exitCodes.refused,
-    ...(details && { details }),
-    read: "docs/runbook/rollback-refused.md",
-  });
-}
-
-function nginxRefuses(details: string): Failure {
-  const next = ["correct nginx/, then deploy again"];
-  return new Failure("nginx does not accept the new configuration", "nginx -t has failed", next, {
-    details: details.trim(),
-    exitCode: exitCodes.usage,
-  });
-}
-
-async function migrationFailed(output: string, spoilt: readonly string[], tries: number): Promise<Failure> {
-  const { migrationFailure } = await import("./dbmate.ts");
-  const failure = migrationFailure(output.split("\n"), "an error");
-  if (spoilt.length > 0) {
-    const drop = spoilt.map((index) => `DROP INDEX CONCURRENTLY ${index};`).join(" ");
-    const why = `waiting for a lock has left an index that is not valid: ${spoilt.join(", ")}`;
-    return new Failure(failure.what, why, [`in psql on the server: ${drop}`, "then deploy again"], {
-      ...(failure.details && { details: failure.details }),
-      read: "docs/runbook/migration-failed.md",
-    });
-  }
-  const why = tries > 1 ? `${failure.why} (tried ${tries} times)` : failure.why;
-  const next = failure.next.filter((command) => !command.includes("up.ts"));
-  return new Failure(failure.what, why, [...next, "then deploy again"], {
-    ...(failure.details && { details: failure.details }),
-    read: "docs/runbook/migration-failed.md",
-  });
-}
 
 /** @returns undefined where the app does not say it, or wants a token first. */
 function releaseIn(body: string): string | undefined {
