@@ -9,7 +9,7 @@ import { engineFiles } from "../engine-files.ts";
 const programs = {
   "docker-registry": ["usr/bin/docker-registry"],
   e2fsprogs: ["usr/sbin/mkfs.ext4"],
-  "openssh-client": ["usr/bin/ssh", "usr/bin/scp", "usr/bin/ssh-keygen"],
+  "openssh-client": ["usr/bin/ssh", "usr/bin/scp", "usr/bin/ssh-keygen", "usr/bin/ssh-keyscan"],
   openssl: ["usr/bin/openssl"],
 } as const;
 
