@@ -507,10 +507,10 @@ exit 3`,
   read: docs/runbook/server-rebooted.md
 exit 3`,
   },
-  ...["2.19.1", "v1.29.2", "2.9.0"].map((composeVersion) => ({
+  ...["2.19.1", "v1.29.2", "2.24.3"].map((composeVersion) => ({
     name: `Compose ${composeVersion}`,
     state: { composeVersion },
-    message: `The server is not ready: it has Docker Compose ${composeVersion}, at least 2.20 is needed
+    message: `The server is not ready: it has Docker Compose ${composeVersion}, at least 2.24.4 is needed
   next: bun scripts/provision.ts
 exit 3`,
   })),
@@ -562,7 +562,7 @@ test.each(refusals)("planDeploy() refuses: $name", ({ state, want, message }) =>
   expect(messageOf(() => planDeploy({ ...serving, ...state }, wanted(want)))).toBe(message);
 });
 
-test.each(["2.20.0", "v2.20.3", "2.40.3-desktop.1", "5.0.0"])("planDeploy() accepts Compose %s", (composeVersion) => {
+test.each(["2.24.4", "v2.25.0", "2.40.3-desktop.1", "5.0.0"])("planDeploy() accepts Compose %s", (composeVersion) => {
   expect(planDeploy({ ...serving, composeVersion }, wanted()).release).toBe(4);
 });
 

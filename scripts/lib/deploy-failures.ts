@@ -46,12 +46,12 @@ export function afterUndo(result: Result | undefined, { previous }: Plan): { say
 
 export function pullFailed(image: string, code: number, stderr: string, seconds: number): Failure {
   const details = stderr.trim();
-  const because =
-    code === 10
-      ? "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD"
-      : reasonOfPull(details, code, seconds);
+  const wrongLogin = code === 10 && /unauthorized|denied|incorrect/i.test(details);
+  const because = wrongLogin
+    ? "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD"
+    : reasonOfPull(details, code, seconds);
   const next = [
-    "docker pull of it here, with the same credentials",
+    `docker pull ${image}   # here, with the same credentials`,
     "or send it over SSH: the same command with --transfer ssh",
   ];
   return new Failure(`The server cannot pull ${image}`, because, next, { details });
@@ -70,7 +70,10 @@ function reasonOfPull(stderr: string, code: number, seconds: number): string {
 
 export function checkArchitecture(image: string, { architecture }: PulledImage, server: string): void {
   if (architecture === server) return;
-  const next = [`docker build --platform linux/${server} …`, "or bun scripts/deploy.ts --build, which does that"];
+  const next = [
+    `build it with docker build --platform linux/${server}`,
+    `or here: DOCKER_DEFAULT_PLATFORM=linux/${server} bun scripts/deploy.ts --build`,
+  ];
   throw new Failure(
     `Cannot run ${image} on the server`,
     `it is made for ${architecture}, the server is ${server}`,
@@ -95,26 +98,47 @@ export function schemaRefused({ release, schemaAhead }: Plan, says: string, deta
 export function nginxRefuses(details: string): Failure {
   const next = ["correct nginx/, then deploy again"];
   return new Failure("nginx does not accept the new configuration", "nginx -t has failed", next, {
-    details: details.trim(),
+    // Where it was tested is of no use to anybody.
+    details: details.trim().replaceAll("/tmp/check/", ""),
     exitCode: exitCodes.usage,
   });
 }
 
-export async function migrationFailed(output: string, spoilt: readonly string[], tries: number): Promise<Failure> {
+type MigrationEnd = {
+  /** Of dbmate. */
+  output: string;
+  /** Waiting for a lock was all that was wrong. */
+  isLock: boolean;
+  /** Indexes that it has left half-built. */
+  spoilt: readonly string[];
+  tries: number;
+};
+
+export async function migrationFailed({ output, isLock, spoilt, tries }: MigrationEnd): Promise<Failure> {
+  if (/^Error response from daemon/m.test(output) && !output.includes("Applying: ")) {
+    const next = ["on the server: docker compose pull migrations", "then deploy again"];
+    const details = output.trim().split("\n").slice(-5).join("\n");
+    return new Failure("Cannot migrate", "the container of dbmate does not start", next, { details });
+  }
   const { migrationFailure } = await import("./dbmate.ts");
   const failure = migrationFailure(output.split("\n"), "an error");
-  if (spoilt.length > 0) {
-    const drop = spoilt.map((index) => `DROP INDEX CONCURRENTLY ${index};`).join(" ");
-    const why = `waiting for a lock has left an index that is not valid: ${spoilt.join(", ")}`;
-    return new Failure(failure.what, why, [`in psql on the server: ${drop}`, "then deploy again"], {
-      ...(failure.details && { details: failure.details }),
-      read: "docs/runbook/migration-failed.md",
-    });
-  }
-  const why = tries > 1 ? `${failure.why} (tried ${tries} times)` : failure.why;
-  const next = failure.next.filter((command) => !command.includes("up.ts"));
-  return new Failure(failure.what, why, [...next, "then deploy again"], {
+  const corrections = failure.next.filter((command) => !command.includes("up.ts"));
+  const drop = spoilt.map((index) => `DROP INDEX CONCURRENTLY ${index};`).join(" ");
+  const next = [
+    ...(isLock ? [`on the server: ${whoHoldsLocks}`] : corrections),
+    ...(spoilt.length > 0 ? [`in psql on the server: ${drop}`] : []),
+    "then deploy again",
+  ];
+  const notes = [
+    ...(spoilt.length > 0 ? [`it has left an index that is not valid: ${spoilt.join(", ")}`] : []),
+    ...(tries > 1 ? [`it was tried ${tries} times`] : []),
+  ];
+  return new Failure(failure.what, [failure.why, ...notes].join("; "), next, {
     ...(failure.details && { details: failure.details }),
     read: "docs/runbook/migration-failed.md",
   });
 }
+
+/** The oldest transaction comes first, and it is nearly always the one. */
+const whoHoldsLocks =
+  "docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c \"select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc\"'";

@@ -70,7 +70,9 @@ export type Plan = {
   warnings: readonly string[];
 };
 
-const oldestCompose = [2, 20] as const;
+/** start_interval and !override in the kit's files need them. */
+const oldestEngine = "25.0";
+const oldestCompose = "2.24.4";
 const clockToleranceSeconds = 60;
 
 /**
@@ -131,7 +133,8 @@ function compareSchema({ applied }: ServerState, { release, schemaVersion }: Rel
   );
 }
 
-function checkServer({ problems, composeVersion, freeBytes }: ServerState, { directory, settings }: Wanted): void {
+function checkServer(state: ServerState, { directory, settings }: Wanted): void {
+  const { problems, engineVersion, composeVersion, freeBytes } = state;
   const usage = { exitCode: exitCodes.usage };
   if (problems.directory) {
     throw new Failure("The server is not ready", problems.directory, ["bun scripts/provision.ts"], usage);
@@ -143,9 +146,16 @@ function checkServer({ problems, composeVersion, freeBytes }: ServerState, { dir
       read: "docs/runbook/server-rebooted.md",
     });
   }
-  const [major = 0, minor = 0] = composeVersion.replace(/^v/, "").split(".").map(Number);
-  if (major < oldestCompose[0] || (major === oldestCompose[0] && minor < oldestCompose[1])) {
-    const why = `it has Docker Compose ${composeVersion}, at least ${oldestCompose.join(".")} is needed`;
+  const old = [
+    ...(isOlder(engineVersion, oldestEngine)
+      ? [`Docker Engine ${engineVersion}, at least ${oldestEngine} is needed`]
+      : []),
+    ...(isOlder(composeVersion, oldestCompose)
+      ? [`Docker Compose ${composeVersion}, at least ${oldestCompose} is needed`]
+      : []),
+  ];
+  if (old.length > 0) {
+    const why = `it has ${old.join("; ")}`;
     throw new Failure("The server is not ready", why, ["bun scripts/provision.ts"], { exitCode: exitCodes.saidNo });
   }
   if (problems.config) {
@@ -161,6 +171,14 @@ function checkServer({ problems, composeVersion, freeBytes }: ServerState, { dir
       read: "docs/runbook/disk-full.md",
     });
   }
+}
+
+/** "v2.40.3-desktop.1" counts as 2.40.3. */
+function isOlder(version: string, oldest: string): boolean {
+  const numbers = (text: string) => (text.match(/\d+/g) ?? []).slice(0, 3).map(Number);
+  const [has, needs] = [numbers(version), numbers(oldest)];
+  const differing = needs.findIndex((number, index) => (has[index] ?? 0) !== number);
+  return differing >= 0 && (has[differing] ?? 0) < needs[differing]!;
 }
 
 /** @throws {Failure} exit 2 when one is older than what is applied: dbmate refuses it, and only after the deploy has begun. */
@@ -186,7 +204,8 @@ function planServices(state: ServerState, { settings }: Wanted): { services: str
   const started = wanted.filter(({ name }) => !runs(state, name)).map(({ name }) => name);
   return {
     services: [...started, ...recreated].sort(inOrder),
-    downtime: recreated.map((name) => `${name} is recreated, because its definition has changed`),
+    // What an interrupted first deploy has left may be recreated: nobody is served yet.
+    downtime: state.live ? recreated.map((name) => `${name} is recreated, because its definition has changed`) : [],
   };
 }
 

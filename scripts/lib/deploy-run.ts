@@ -102,7 +102,11 @@ async function observe({ session, wanted, tar, interrupted }: Run): Promise<Serv
     timeoutSeconds: 90,
     interrupted,
   });
-  if (exitCode === 6) throw new Failure("Cannot go back", stderr.trim(), ["bun scripts/rollback.ts --list"]);
+  if (exitCode === 6) {
+    throw new Failure("Cannot go back", stderr.trim(), ["bun scripts/rollback.ts --list"], {
+      exitCode: exitCodes.usage,
+    });
+  }
   return parseServerState(stdout, wanted.reference);
 }
 

@@ -226,9 +226,11 @@ class Deployment {
       });
       if (exitCode === 0) break;
       const isLock = /lock timeout|55P03/.test(stdout);
-      const spoilt = isLock ? (await this.#invalidIndexes()).filter((index) => !before.includes(index)) : [];
-      if (!isLock || spoilt.length > 0 || tries === migrateTries) throw await migrationFailed(stdout, spoilt, tries);
-      progress.note(`waited 5 s for a lock that somebody holds, trying again (${tries + 1} of ${migrateTries})`);
+      const spoilt = (await this.#invalidIndexes()).filter((index) => !before.includes(index));
+      if (!isLock || spoilt.length > 0 || tries === migrateTries) {
+        throw await migrationFailed({ output: stdout, isLock, spoilt, tries });
+      }
+      progress.note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${migrateTries})`);
       await this.#pause(2 ** tries * 500);
     }
     this.#schemaVersion = [...wanted.migrations, this.#schemaVersion].sort().at(-1)!;
@@ -256,21 +258,23 @@ class Deployment {
     const { plan, wanted } = this.#job;
     const { healthSeconds } = wanted.settings.deploy;
     const end = performance.now() + healthSeconds * 1000;
-    let last = "";
+    let state = "";
     while (performance.now() < end) {
       const { stdout } = await this.#call(["await_slot", plan.slot, "2"]);
       const [status, health, restarts] = stdout.trim().split(" ");
-      last = `${status}, ${health}`;
+      state = `${status}, ${health}`;
       if (status === "exited" || status === "dead" || Number(restarts) >= restartsMaximum) {
         throw new Failure(`app-${plan.slot} does not start`, `it has ended ${Number(restarts) + 1} times`, []);
       }
       if (status !== "running" || !["healthy", "none"].includes(health!)) continue;
       const answer = await this.#ask("/health/ready");
       if (answer.status === 200) return this.#checkRelease(answer.body);
-      last = `/health/ready answers ${answer.status || "nothing"}`;
       await this.#pause(250);
     }
-    throw new Failure(`app-${plan.slot} is not healthy`, `after ${healthSeconds} s: ${last}`, []);
+    const { status, body } = await this.#ask("/health/ready");
+    const answer = status ? `${status} ${body.trim().replaceAll(/\s+/g, " ").slice(0, 200)}` : `nothing on port ${portIn(this.#job.upstream)}`;
+    const why = `after ${healthSeconds} s it is ${state}, and /health/ready answers ${answer}`;
+    throw new Failure(`app-${plan.slot} is not healthy`, why, []);
   }
 
   /** Healthy, but of another release, means that the switch would bring something else live than what was asked for. */

@@ -107,6 +107,7 @@ wanted_services() {
   local there=$scratch/compare known
   known=$directory/releases/$(live_number)
   if [ -e "$known/services" ] && same_definitions "$known" "$scratch/wanted"; then
+    cp "$known/services" "$scratch/wanted/services"
     sed 's/$/ same/' "$known/services"
     return
   fi
@@ -115,7 +116,8 @@ wanted_services() {
   hashes_of "$directory" "$there" >"$scratch/hashes.old" 2>/dev/null || : >"$scratch/hashes.old"
   rm -rf "$there"
   mkdir -p "$there"
-  hashes_of "$scratch/wanted" "$there" >"$scratch/hashes.new"
+  # Said here, because fact() has switched `set -e` off.
+  hashes_of "$scratch/wanted" "$there" >"$scratch/hashes.new" || return
   cut -d ' ' -f 1 "$scratch/hashes.new" >"$scratch/wanted/services"
   comm -13 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ changed/'
   comm -12 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ same/'
@@ -200,7 +202,7 @@ save_present() {
 }
 
 drop_release() {
-  rm -rf "${directory:?}/releases/${1:?}"
+  rm -rf "${directory:?}/releases/${1:?}" "$directory/releases/.new"
 }
 
 # put_files RELEASE      checks what nginx would read, then activates the release
@@ -476,13 +478,13 @@ serving() {
 # finish RELEASE OLDSLOT KEEP SECONDS WORKER…      after the switch: the last requests of the old slot end, then it stops,
 # unless KEEP is "running"; meanwhile nginx gets the upstream file without it
 finish() {
-  local release=$1 old=$2 keep=$3 seconds=$4 file stamp tidy
+  local release=$1 old=$2 keep=$3 limit=$4 file stamp tidy
   shift 4
   file=$directory/releases/$release/nginx/upstream/production.conf
   stamp=$(sed -n 's/^ *default "\(.*\)";.*/\1/p' "$file")
   switch_to "$stamp" <"$file" >/dev/null &
   tidy=$!
-  [ $# = 0 ] || drain "$seconds" "$@"
+  [ $# = 0 ] || drain "$limit" "$@"
   if [ "$old" != none ] && [ "$keep" = stopped ]; then stop_slot "$old"; fi
   wait $tidy
 }
