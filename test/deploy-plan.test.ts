@@ -421,7 +421,6 @@ describe("nothing to do", () => {
     { name: "a tag that means other bytes now", want: { image: `${name}:3`, imageId: "sha256:id4" } },
     { name: "other files or values", want: { configHash: "decaf" } },
     { name: "a pending migration", want: { migrations: [...serving.applied!, "20260103090000"] } },
-    { name: "Postgres does not say what is applied", state: { applied: undefined } },
     { name: "no record of what serves", state: { liveRelease: undefined, records: [] } },
     { name: "the record says that it failed", state: live({ outcome: "failed" }) },
     { name: "the record says that it was undone", state: live({ outcome: "undone" }) },
@@ -546,6 +545,15 @@ exit 3`,
   next: give the file in migrations/ a newer version
   read: docs/runbook/migration-failed.md
 exit 2`,
+  },
+  {
+    name: "a database that does not say what it has",
+    state: { applied: undefined },
+    message: `Nothing was changed: Postgres is running there, and does not answer
+  next: on the server: docker compose ps postgres; docker compose logs --tail 50 postgres
+  next: the same command again
+  read: docs/runbook/database-unhealthy.md
+exit 3`,
   },
   {
     name: "downtime that nobody has allowed",

@@ -26,10 +26,9 @@ export const pages: Partial<Record<StepName, string>> = {
 export function afterUndo(result: Result | undefined, { previous }: Plan): { says: string; next: string[] } {
   const look = ["bun scripts/deploy.ts --history"];
   if (!result) {
-    const says = previous
-      ? `the server goes back to release ${previous.release} by itself`
-      : "the server removes it by itself";
-    return { says: `the connection ended first: ${says} within a minute`, next: look };
+    const says = previous ? `goes back to release ${previous.release}` : "removes it";
+    const when = "once its present step has ended, unless it went down";
+    return { says: `the connection ended first: the server ${says} by itself, ${when}`, next: look };
   }
   if (!previous)
     return { says: result.exitCode === 0 ? "nothing is left of it" : "something may be left of it", next: [] };

@@ -84,11 +84,12 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
   const { deploy } = wanted.settings;
   const { live } = state;
   const slot = live ? otherSlot(live.slot) : "blue";
+  const { services, downtime } = planServices(state, wanted);
+  if (!state.applied && (wanted.again || !services.includes("postgres"))) throw databaseSilent();
   const revive = wanted.again !== undefined && isKept(state, wanted.again, slot);
   const release = revive ? wanted.again!.release : nextNumber(state.records, state.kept, live?.release ?? 0);
   const schemaAhead = wanted.again && compareSchema(state, wanted.again);
   const pending = pendingMigrations(state, wanted);
-  const { services, downtime } = planServices(state, wanted);
   const workers = deploy.stopFirst.filter((name) => state.services.some((service) => service.name === name));
   const removals = planPrune(
     state.records,
@@ -173,6 +174,18 @@ function checkServer(state: ServerState, { directory, settings }: Wanted): void 
   }
 }
 
+/** Whatever is done without knowing which migrations it has may be wrong. */
+function databaseSilent(): Failure {
+  const next = [
+    "on the server: docker compose ps postgres; docker compose logs --tail 50 postgres",
+    "the same command again",
+  ];
+  return new Failure("Nothing was changed", "Postgres is running there, and does not answer", next, {
+    exitCode: exitCodes.saidNo,
+    read: "docs/runbook/database-unhealthy.md",
+  });
+}
+
 /** "v2.40.3-desktop.1" counts as 2.40.3. */
 function isOlder(version: string, oldest: string): boolean {
   const numbers = (text: string) => (text.match(/\d+/g) ?? []).slice(0, 3).map(Number);
@@ -184,6 +197,7 @@ function isOlder(version: string, oldest: string): boolean {
 /** @throws {Failure} exit 2 when one is older than what is applied: dbmate refuses it, and only after the deploy has begun. */
 function pendingMigrations({ applied }: ServerState, { migrations, again }: Wanted): string[] {
   if (again !== undefined) return [];
+  // Postgres is yet to be started.
   if (!applied) return [...migrations];
   const pending = migrations.filter((version) => !applied.includes(version));
   const newest = applied.at(-1) ?? "";

@@ -488,7 +488,8 @@ class Deployment {
       if (has("workers")) back.push(["up_services", previous, "120", ...plan.workers]);
     }
     if (!plan.previous && has("files")) back.push(["forget_nginx"]);
-    if (has("start")) back.push(plan.revive ? ["stop_slot", plan.slot] : ["remove_service", `app-${plan.slot}`]);
+    const removal: Call = plan.revive ? ["stop_slot", plan.slot] : ["remove_service", `app-${plan.slot}`];
+    if (has("start")) back.push(["unless_live", plan.slot, ...removal]);
     if (has("upload")) back.push(["drop_release", release]);
     return back;
   }

@@ -15,8 +15,13 @@ project=$3
 
 # Secrets pass through here, so in memory where there is such a place.
 umask 022
-scratch=$(mktemp -d /dev/shm/dbops.XXXXXXXX 2>/dev/null || mktemp -d)
+scratch=$(mktemp -d "/dev/shm/dbops.$$.XXXXXXXX" 2>/dev/null || mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
+# One that was killed could not tidy up.
+for old in /dev/shm/dbops.*; do
+  owner=${old#*.}
+  if [ -O "$old" ] && ! kill -0 "${owner%.*}" 2>/dev/null; then rm -rf "$old"; fi
+done
 # The connection may go at any time; whatever runs is to finish.
 trap '' HUP PIPE INT
 : >"$scratch/undo"
@@ -25,15 +30,19 @@ if [ -w "$directory" ]; then exec 9>>"$directory/lock"; fi
 
 serve() {
   local kind first second words
-  echo "ready 1"
+  # What the login shell has printed before may not have ended its line.
+  printf '\nready 1\n'
   while IFS=' ' read -r -t "$patience" kind first second words; do
     case $kind in
       call)
-        head -c "$second" >"$scratch/in"
+        receive "$second" "$scratch/in" || break
         eval "set -- $words"
         answer "$first" "$@"
         ;;
-      undo) head -c "$first" >"$scratch/undo" ;;
+      undo)
+        receive "$first" "$scratch/undo.new" || break
+        mv "$scratch/undo.new" "$scratch/undo"
+        ;;
       alive) ;;
       end) exit 0 ;;
       *) exit 1 ;;
@@ -41,6 +50,19 @@ serve() {
   done
   : >"$scratch/in"
   answer undo undo_all
+}
+
+# receive BYTES FILE      fails unless all of them come: half a request must not be carried out. Piece by piece, because a slow
+# line is not a lost one.
+receive() {
+  local left=$1 piece
+  : >"$2"
+  while [ "$left" -gt 0 ]; do
+    piece=$((left < 262144 ? left : 262144))
+    timeout "$patience" head -c "$piece" >>"$2" || return 1
+    left=$((left - piece))
+  done
+  [ "$(stat -c %s "$2")" = "$1" ]
 }
 
 # Runs a function, and tells what came of it. Only the one that takes the lock may hold on to it: any other process that
@@ -60,13 +82,19 @@ answer() {
   rm -f "$scratch/in"
 }
 
-# Each line on its own: one that fails must not keep the next from being tried.
+# Each line on its own: one that fails must not keep the next from being tried. It is tried again where the functions can say
+# that what it needed is back.
 undo_all() {
-  local line failed=0
+  local line code failed=0
   set +e
   while IFS= read -r line <&3; do
     (set -euo pipefail; eval "$line") </dev/null
-    [ $? = 0 ] || failed=1
+    code=$?
+    if [ $code != 0 ] && [ "$(type -t recovered)" = function ] && recovered; then
+      (set -euo pipefail; eval "$line") </dev/null
+      code=$?
+    fi
+    [ $code = 0 ] || failed=1
   done 3<"$scratch/undo"
   return $failed
 }

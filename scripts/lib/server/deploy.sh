@@ -202,6 +202,7 @@ save_present() {
 }
 
 drop_release() {
+  if [ "$(live_number)" = "$1" ]; then echo "release $1 serves: its files stay" >&2; return 1; fi
   rm -rf "${directory:?}/releases/${1:?}" "$directory/releases/.new"
 }
 
@@ -390,8 +391,37 @@ revive_slot() {
 }
 
 stop_slot() {
+  local ids
+  ids=$(of_project "app-$1")
   # Docker knows stop_grace_period; ours only has to be longer.
-  timeout 120 docker stop "$(of_project "app-$1")" >/dev/null
+  [ -z "$ids" ] || timeout 120 docker stop $ids >/dev/null
+}
+
+# unless_live SLOT FUNCTION WORDS…      where the traffic could not be switched back, what takes it must stay
+unless_live() {
+  local slot=$1
+  shift
+  if { ask_nginx release 2>/dev/null || true; cat "$directory/nginx/upstream/production.conf" 2>/dev/null || true; } |
+    grep -qE "^( *default \")?[0-9]+ $slot "; then
+    echo "app-$slot serves: it stays" >&2
+    return 1
+  fi
+  "$@"
+}
+
+# recovered      after a failure: waits for an engine that is being restarted, and for nginx in it
+recovered() {
+  local end=$((SECONDS + 90)) nginx
+  until timeout 10 docker version >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.5
+  done
+  nginx=$(of_project nginx) || return 1
+  end=$((SECONDS + 20))
+  until [ -z "$nginx" ] || ask_nginx nginx >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.5
+  done
 }
 
 # evidence SERVICE      its last lines, and what Docker knows about its end
@@ -470,8 +500,10 @@ reload() {
 
 # serving      what the last step of an undo has to show: who answers now, and whether it is ready
 serving() {
-  local ready=no
-  if ask_nginx ready >/dev/null 2>&1; then ready=yes; fi
+  local ready=no end=$((SECONDS + 5))
+  [ -n "$(of_project nginx)" ] || return 0
+  # The app may just have been started again.
+  until ask_nginx ready >/dev/null 2>&1 && ready=yes || [ $SECONDS -ge $end ]; do sleep 0.25; done
   echo "serving $(ask_nginx release) ready=$ready"
 }
 
