@@ -53,7 +53,11 @@ export function pullFailed(image: string, code: number, stderr: string, seconds:
     `docker pull ${image}   # here, with the same credentials`,
     "or send it over SSH: the same command with --transfer ssh",
   ];
-  return new Failure(`The server cannot pull ${image}`, because, next, { details });
+  const isFull = /no space left/i.test(details);
+  return new Failure(`The server cannot pull ${image}`, because, isFull ? ["on the server: docker system df"] : next, {
+    details,
+    ...(isFull && { read: "docs/runbook/disk-full.md" }),
+  });
 }
 
 function reasonOfPull(stderr: string, code: number, seconds: number): string {

@@ -260,7 +260,7 @@ class Deployment {
     const end = performance.now() + healthSeconds * 1000;
     let state = "";
     while (performance.now() < end) {
-      const { stdout } = await this.#call(["await_slot", plan.slot, "2"]);
+      const { stdout } = await this.#call(["await_slot", plan.slot, "2", `${restartsMaximum}`]);
       const [status, health, restarts] = stdout.trim().split(" ");
       state = `${status}, ${health}`;
       if (status === "exited" || status === "dead" || Number(restarts) >= restartsMaximum) {
@@ -272,7 +272,9 @@ class Deployment {
       await this.#pause(250);
     }
     const { status, body } = await this.#ask("/health/ready");
-    const answer = status ? `${status} ${body.trim().replaceAll(/\s+/g, " ").slice(0, 200)}` : `nothing on port ${portIn(this.#job.upstream)}`;
+    const answer = status
+      ? `${status} ${body.trim().replaceAll(/\s+/g, " ").slice(0, 200)}`
+      : `nothing on port ${portIn(this.#job.upstream)}`;
     const why = `after ${healthSeconds} s it is ${state}, and /health/ready answers ${answer}`;
     throw new Failure(`app-${plan.slot} is not healthy`, why, []);
   }

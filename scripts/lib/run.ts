@@ -97,7 +97,11 @@ export async function start(program: LongRunning): Promise<Running> {
   const child = spawn(file, rest, {
     cwd: program.directory ?? process.cwd(),
     env: mergedEnvironment(program.environment),
-    stdio: [program.input === true ? "pipe" : (program.input || "ignore"), program.onLine ? "pipe" : "ignore", program.onLine ? "pipe" : "ignore"],
+    stdio: [
+      program.input === true ? "pipe" : program.input || "ignore",
+      program.onLine ? "pipe" : "ignore",
+      program.onLine ? "pipe" : "ignore",
+    ],
     detached: program.ownGroup ?? false,
     ...program.user,
   });

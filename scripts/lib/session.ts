@@ -147,6 +147,10 @@ export function quoteWord(word: string): string {
 function callFailed(call: Call, { host }: Server, { exitCode, stdout, stderr }: Result): Failure {
   const details = (stderr.trim() || stdout.trim()).split("\n").slice(-30).join("\n");
   const what = `"${call.join(" ")}" failed on ${host}`;
+  if (/no space left on device/i.test(details)) {
+    const next = ["on the server: df -h; docker system df"];
+    return new Failure(what, "the disk is full", next, { details, read: "docs/runbook/disk-full.md" });
+  }
   return new Failure(what, `it exited with ${exitCode}`, [], details ? { details } : {});
 }
 

@@ -117,7 +117,10 @@ wanted_services() {
   rm -rf "$there"
   mkdir -p "$there"
   # Said here, because fact() has switched `set -e` off.
-  hashes_of "$scratch/wanted" "$there" >"$scratch/hashes.new" || return
+  hashes_of "$scratch/wanted" "$there" >"$scratch/hashes.new" 2>"$scratch/hashes.err" || {
+    sed "s|$there/||g" "$scratch/hashes.err" >&2
+    return 1
+  }
   cut -d ' ' -f 1 "$scratch/hashes.new" >"$scratch/wanted/services"
   comm -13 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ changed/'
   comm -12 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ same/'
@@ -148,7 +151,7 @@ take_lock() {
     cat "$directory/lock.json"
     return 4
   fi
-  cat >"$directory/lock.json.new"
+  cat >"$directory/lock.json.new" || { rm "$directory/lock.json.new"; return 1; }
   mv "$directory/lock.json.new" "$directory/lock.json"
   echo "$(live_number) $(count_records)"
 }
@@ -348,16 +351,21 @@ remove_service() {
   [ -z "$ids" ] || timeout 60 docker rm --force --volumes $ids >/dev/null
 }
 
-# await_slot SLOT SECONDS      until it is more than "starting". Prints: STATUS HEALTH RESTARTS EXITCODE OOMKILLED
+# await_slot SLOT SECONDS RESTARTS      until it is more than "starting". Prints: STATUS HEALTH RESTARTS
+# One that has been restarted so often is let end for good: how it ends cannot be seen while it starts again.
 await_slot() {
   local id state end=$((SECONDS + $2))
   id=$(of_project "app-$1")
   while :; do
-    state=$(timeout 15 docker inspect --format '{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.RestartCount}} {{.State.ExitCode}} {{.State.OOMKilled}}' "$id")
-    case $state in "running starting 0 "*) ;; *) break ;; esac
+    state=$(timeout 15 docker inspect --format '{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.RestartCount}}' "$id")
+    case $state in "running starting 0") ;; *) break ;; esac
     [ $SECONDS -lt $end ] || break
     sleep 0.25
   done
+  if [ "${state##* }" -ge "$3" ]; then
+    timeout 15 docker update --restart no "$id" >/dev/null
+    timeout 15 docker wait "$id" >/dev/null || true
+  fi
   echo "$state"
 }
 
@@ -412,6 +420,7 @@ unless_live() {
 # recovered      after a failure: waits for an engine that is being restarted, and for nginx in it
 recovered() {
   local end=$((SECONDS + 90)) nginx
+  command -v docker >/dev/null || return 1
   until timeout 10 docker version >/dev/null 2>&1; do
     [ $SECONDS -lt $end ] || return 1
     sleep 0.5
