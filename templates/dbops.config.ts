@@ -32,4 +32,10 @@ export default {
       image: "ghcr.io/example/dbops-app",
     },
   },
+
+  // Who resolves the references in .env.tpl: op, env, sops, vault, doppler, infisical or aws; see docs/secrets.md.
+  secrets: { provider: "op" },
+
+  // How long errors are watched for after a switch, before the old release is stopped; docs/deploy.md lists the rest.
+  deploy: { bakeSeconds: 5 },
 } satisfies Config;
