@@ -85,7 +85,8 @@ async function deploy({ settings, server, directory, waitSeconds, flags }: Reque
   const wanted: Wanted = {
     ...image,
     ...{ configHash: files.configHash, migrations: files.migrations, settings, now: now.getTime() / 1000 },
-    allowDowntime: flags["allow-downtime"],
+    // A plan shows what it would interrupt.
+    allowDowntime: flags["allow-downtime"] || flags.plan,
     directory: placeOf(settings).directory,
   };
   const outcome = await runDeploy({

@@ -400,7 +400,8 @@ class Deployment {
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
         ...(evidence && { details: redact(evidence, secrets) }),
-        read: cause.read ?? pages[this.#step] ?? "docs/deploy.md",
+        // Who interrupts it, or loses the connection, has no problem with the step that it was at.
+        read: cause.read ?? (result && !isInterrupted ? pages[this.#step] : undefined) ?? "docs/deploy.md",
         cause,
       },
     );
@@ -438,8 +439,10 @@ class Deployment {
     const result = await session.giveUp(120);
     const rest = result?.exitCode === 0 ? "the rest was done at the second try" : "the server tries the rest by itself";
     const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
+    // Whether the server has still heard that there is no way back, it alone knows.
+    const isKnown = result !== undefined || this.#step !== "commit";
     return new Failure(
-      `Release ${plan.release} serves, but the end of its deploy failed`,
+      `Release ${plan.release} ${isKnown ? "serves" : "may serve"}, but the end of its deploy failed`,
       redact(`${what}: ${why}; ${rest}`, secrets),
       next,
       {

@@ -32,7 +32,7 @@ export function parseReference(text: string): Reference | undefined {
 type Preparation = {
   settings: Settings;
   directory: string;
-  flags: { image?: string | undefined; build: boolean; transfer?: string | undefined };
+  flags: { image?: string | undefined; build: boolean; transfer?: string | undefined; plan: boolean };
   progress: Progress;
 };
 
@@ -44,14 +44,17 @@ export type Prepared = { image: string; reference: Reference; transfer: "registr
  */
 export async function prepareImage({ settings, directory, flags, progress }: Preparation): Promise<Prepared> {
   const transfer = (flags.transfer ?? (flags.build ? "ssh" : "registry")) as Prepared["transfer"];
-  const image = flags.build ? await progress.step("build", () => buildImage(settings, directory)) : flags.image!;
+  // A plan builds and pushes nothing.
+  const isToBuild = flags.build && !flags.plan;
+  const named = flags.image ?? settings.environments.production!.image;
+  const image = isToBuild ? await progress.step("build", () => buildImage(settings, directory)) : named;
   const reference = parseReference(image);
   if (!reference) {
     const next = ["name:tag or name@sha256:…, for instance ghcr.io/me/app:4f2c1ab"];
     throw new Failure(`Cannot deploy "${image}"`, "it is no image reference", next, { exitCode: exitCodes.usage });
   }
+  if (!isToBuild && (flags.build || transfer === "registry")) return { image, reference, transfer };
   if (transfer === "ssh") return { image, reference, transfer, imageId: (await localImage(image)).id };
-  if (!flags.build) return { image, reference, transfer };
   const pinned = await progress.step("push", () => pushImage(image, reference.name));
   return { image: pinned, reference: parseReference(pinned)!, transfer };
 }

@@ -74,6 +74,18 @@ of_project() {
   { if [ -n "${present+set}" ]; then echo "$present"; else list_project; fi; } | awk -v service="${1:-}" '$2 != "" && (service == "" || $2 == service) { print $1 }'
 }
 
+# container SERVICE      its id, remembered: each question to Docker costs a twentieth of a second
+container() {
+  local known=$scratch/container.$1
+  [ -s "$known" ] || of_project "$1" | head -n 1 >"$known"
+  cat "$known"
+}
+
+# To be called before anything that may give a service another container.
+forget_containers() {
+  rm -f "$scratch"/container.*
+}
+
 # nginx' upstream file is the truth about what serves: its stamp is "8 green live".
 live_number() {
   sed -n 's/^ *default "\([0-9]*\) .*/\1/p' "$directory/nginx/upstream/production.conf" 2>/dev/null || true
@@ -84,7 +96,7 @@ ask_nginx() {
 }
 
 in_nginx() {
-  timeout -k 5 "${seconds:-15}" docker exec -i "$(of_project nginx)" "$@"
+  timeout -k 5 "${seconds:-15}" docker exec -i "$(container nginx)" "$@"
 }
 
 # Bytes that are free: where the project lies, and on every disk, for Docker's is one of them.
@@ -98,7 +110,7 @@ applied_migrations() {
 }
 
 in_postgres() {
-  timeout -k 5 20 docker exec "$(of_project postgres)" \
+  timeout -k 5 20 docker exec "$(container postgres)" \
     sh -c 'psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -v ON_ERROR_STOP=1 -qtAc "$1"' sh "$1"
 }
 
@@ -148,7 +160,8 @@ hashes_of() {
 # The kernel's lock on descriptor 9, which agent.sh keeps open: it ends with the agent, however that ends.
 take_lock() {
   if ! flock -w "$1" 9; then
-    cat "$directory/lock.json"
+    # Whoever locks it by hand writes nothing.
+    cat "$directory/lock.json" 2>/dev/null || true
     return 4
   fi
   cat >"$directory/lock.json.new" || { rm "$directory/lock.json.new"; return 1; }
@@ -295,6 +308,7 @@ tag_image() {
 
 # compose RELEASE WORDS…      docker compose with the project's files and the values of one release
 compose() {
+  forget_containers
   local values=$directory/releases/$1/.env
   shift
   cd "$directory"
@@ -346,6 +360,7 @@ start_slot() {
 }
 
 remove_service() {
+  forget_containers
   local ids
   ids=$(of_project "$1")
   [ -z "$ids" ] || timeout 60 docker rm --force --volumes $ids >/dev/null
@@ -355,7 +370,7 @@ remove_service() {
 # One that has been restarted so often is let end for good: how it ends cannot be seen while it starts again.
 await_slot() {
   local id state end=$((SECONDS + $2))
-  id=$(of_project "app-$1")
+  id=$(container "app-$1")
   while :; do
     state=$(timeout 15 docker inspect --format '{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.RestartCount}}' "$id")
     case $state in "running starting 0") ;; *) break ;; esac
@@ -373,7 +388,7 @@ await_slot() {
 # Not with wget: its arguments, the health token among them, could be read by everybody on the server.
 ask_slot() {
   local id
-  id=$(of_project "app-$1")
+  id=$(container "app-$1")
   {
     printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n' "$3"
     timeout 15 docker inspect --format '{{range .Config.Env}}{{println .}}{{end}}' "$id" |
@@ -551,12 +566,12 @@ drain() {
 watch() {
   local id address now ready=no status
   sleep "$3"
-  id=$(of_project "app-$1")
+  id=$(container "app-$1")
   status=$(timeout 15 docker inspect --format '{{.State.Status}}:{{.RestartCount}}' "$id")
   address=$(timeout 15 docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id")
   now=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
   if ask_nginx ready >/dev/null 2>&1; then ready=yes; fi
-  timeout 15 docker logs --since "$2" --until "$now" --tail 20000 "$(of_project nginx)" 2>/dev/null |
+  timeout 15 docker logs --since "$2" --until "$now" --tail 20000 "$(container nginx)" 2>/dev/null |
     awk -v now="$now" -v addresses="$address" -v ready="$ready" -v status="$status" '
       BEGIN { count = split(addresses, address, " ") }
       /"status":/ {
