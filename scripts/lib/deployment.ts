@@ -156,14 +156,14 @@ class Deployment {
     const { wanted, plan, server, state } = this.#job;
     const { reference, transfer } = wanted;
     if (transfer === "ssh") {
-      await sendImage({
+      const loaded = await sendImage({
         server,
         image: wanted.image,
         imageId: wanted.imageId!,
         isThere: state.image?.id === wanted.imageId,
       });
       const tag = `${wanted.settings.name}-release:${plan.release}`;
-      await this.#call(["tag_image", wanted.image, tag]);
+      await this.#call(["tag_image", loaded, tag]);
       this.#image = { ...parseImage((await this.#call(["describe_image", tag])).stdout, reference), reference: tag };
     } else {
       // A digest is the same bytes for ever: what is there need not be asked for again, and may not be had any more.
@@ -396,7 +396,7 @@ class Deployment {
     const failure = new Failure(
       `Release ${plan.release} ${wanted.again ? "does not serve again" : "was not deployed"}`,
       redact(`${cause.what}: ${cause.why}; ${says}`, secrets),
-      [...(cause.next.length > 0 ? cause.next : [tryHere(wanted.image)]), ...next],
+      [...(cause.next.length > 0 ? cause.next : [isInterrupted ? "the same command again" : tryHere(wanted.image)]), ...next],
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
         ...(evidence && { details: redact(evidence, secrets) }),
@@ -493,6 +493,9 @@ class Deployment {
       if (has("workers")) back.push(["up_services", previous, "120", ...plan.workers]);
     }
     if (!plan.previous && has("files")) back.push(["forget_nginx"]);
+    if (!plan.previous && has("workers")) {
+      for (const name of plan.workers) back.push(["remove_service", name]);
+    }
     const removal: Call = plan.revive ? ["stop_slot", plan.slot] : ["remove_service", `app-${plan.slot}`];
     if (has("start")) back.push(["unless_live", plan.slot, ...removal]);
     if (has("upload")) back.push(["drop_release", release]);

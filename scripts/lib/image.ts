@@ -143,9 +143,13 @@ type Sending = {
   isThere: boolean;
 };
 
-/** Streams an image from the Docker here into the one over there, through a connection of its own. */
-export async function sendImage({ server, image, isThere }: Sending): Promise<void> {
-  if (isThere) return;
+/**
+ * Streams an image from the Docker here into the one over there, through a connection of its own.
+ * @returns what it is called over there: its id where it came without a tag.
+ */
+export async function sendImage({ server, image, imageId, isThere }: Sending): Promise<string> {
+  if (isThere) return imageId;
   const ssh = [...sshArguments(server), "docker load"];
-  await pipe([{ argv: ["docker", "save", image] }, { argv: ["gzip", "-1"] }, { argv: ssh }]);
+  const loaded = await pipe([{ argv: ["docker", "save", image] }, { argv: ["gzip", "-1"] }, { argv: ssh }]);
+  return /^Loaded image(?: ID)?: (\S+)/m.exec(loaded)?.[1] ?? image;
 }

@@ -316,10 +316,31 @@ compose() {
 }
 
 # up_services RELEASE SECONDS SERVICE…      starts them, or recreates them where their definition has changed
+# Not with --wait, which fails for a service whose health check is switched off, and for one that ends when it is done.
 up_services() {
-  local release=$1 seconds=$2
+  local release=$1 seconds=$2 service
   shift 2
-  compose "$release" up --detach --no-deps --no-build --quiet-pull --wait --wait-timeout "$seconds" "$@"
+  compose "$release" up --detach --no-deps --no-build --quiet-pull "$@"
+  for service in "$@"; do
+    await_service "$service" "$seconds" || { evidence "$service" >&2; return 1; }
+  done
+}
+
+# await_service SERVICE SECONDS      until it is healthy, or runs for a second where it has no health check, or has ended well
+await_service() {
+  local state before='' end=$((SECONDS + $2))
+  while [ $SECONDS -lt $end ]; do
+    state=$(timeout 15 docker inspect --format '{{.State.Status}} {{with .State.Health}}{{.Status}}{{else}}none{{end}} {{.State.ExitCode}} {{.RestartCount}}' $(of_project "$1"))
+    if ! grep -qvE '^(running healthy|exited [a-z]+ 0) ' <<<"$state"; then return; fi
+    if ! grep -qvE '^(running (healthy|none)|exited [a-z]+ 0) ' <<<"$state"; then
+      [ "$state" != "$before" ] || return 0
+      before=$state
+      sleep 0.75
+    fi
+    sleep 0.25
+  done
+  echo "$1 does not come up: $state" >&2
+  return 1
 }
 
 # up_nginx RELEASE      without waiting for its health, which is that of the app behind it
