@@ -7,6 +7,7 @@ import { formatPlan, type Wanted } from "./lib/deploy-plan.ts";
 import type { Outcome } from "./lib/deploy-run.ts";
 import { packageMissing } from "./lib/packages.ts";
 import { formatTimes, type Progress } from "./lib/progress.ts";
+import { formsOf } from "./lib/redact.ts";
 import type { Release } from "./lib/release.ts";
 import { asTyped } from "./lib/runtime.ts";
 import type { Server } from "./lib/ssh.ts";
@@ -40,7 +41,7 @@ const commandLine = {
   notes: [
     "Environment: DBOPS_SSH_KEY_FILE (else ssh chooses the key), DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
     "(a login for the pull that leaves nothing on the server), and what the provider of the secrets needs.",
-    "Exit codes: 0 it serves, or served already; 1 it failed, and what served before serves; 2 flags, configuration, values;",
+    "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, values;",
     "3 the server is not fit; 4 another deploy is at work; 5 it would interrupt the service, or the server is not the",
     "one that is known; 130 interrupted, and taken back.",
   ].join("\n"),
@@ -89,19 +90,21 @@ async function deploy({ settings, server, directory, waitSeconds, flags }: Reque
     allowDowntime: flags["allow-downtime"] || flags.plan,
     directory: placeOf(settings).directory,
   };
+  const registry = registryLogin();
   const outcome = await runDeploy({
-    ...{ session, server, settings, directory, wanted, waitSeconds, secrets, progress, interrupted },
+    ...{ session, server, settings, directory, wanted, waitSeconds, progress, interrupted },
+    secrets: [...secrets, ...formsOf(registry ? [registry.password] : [])],
     ...{ tar: files.tar, upstream: files.upstream, planOnly: flags.plan, who: actor(), at: now.toISOString() },
-    ...registryLogin(),
+    ...(registry && { registry }),
     values: { ...values, ...process.env },
   }).finally(() => session.close());
   report(outcome, wanted, server, progress, flags);
 }
 
 /** For the pull alone; on the server nothing stays logged in. */
-function registryLogin(): { registry?: { user: string; password: string } } {
+function registryLogin(): { user: string; password: string } | undefined {
   const { DBOPS_REGISTRY_USER: user, DBOPS_REGISTRY_PASSWORD: password } = process.env;
-  return user && password ? { registry: { user, password } } : {};
+  return user && password ? { user, password } : undefined;
 }
 
 const placeOf = ({ name, environments }: Settings) => ({

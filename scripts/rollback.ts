@@ -7,6 +7,7 @@ import { formatPlan, type Wanted } from "./lib/deploy-plan.ts";
 import type { Outcome } from "./lib/deploy-run.ts";
 import { packageMissing } from "./lib/packages.ts";
 import { formatTimes, type Progress } from "./lib/progress.ts";
+import { formsOf } from "./lib/redact.ts";
 import { chooseTarget, formatHistory, parseHistory, type Release, successes } from "./lib/release.ts";
 import { asTyped } from "./lib/runtime.ts";
 import type { Session } from "./lib/session.ts";
@@ -29,7 +30,7 @@ const commandLine = {
   examples: ["bun scripts/rollback.ts", "bun scripts/rollback.ts --list", "bun scripts/rollback.ts --to 7 --plan"],
   notes: [
     "As long as its container is there (until the next deploy), nothing is pulled. Later its recorded digest is pulled again.",
-    "Exit codes: 0 it serves, or served already; 1 it failed, and what served before serves; 2 flags, configuration, no such",
+    "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, no such",
     "release; 3 the server is not fit; 4 a deploy is at work; 5 its schema does not fit, or the service would be interrupted;",
     "130 interrupted, and taken back.",
   ].join("\n"),
@@ -111,7 +112,7 @@ async function goBack({
     ...{ session, server, settings, directory, wanted, progress, interrupted: interruption() },
     ...{ waitSeconds: Number(flags.wait), planOnly: flags.plan, who: actor(), at: now.toISOString() },
     registry: user && password ? { user, password } : undefined,
-    secrets: secretValuesIn(stdout),
+    secrets: [...secretValuesIn(stdout), ...formsOf(password ? [password] : [])],
     // Where the URL of a webhook stands in .env.tpl.
     values: { ...parseEnvironment(stdout), ...process.env },
   });

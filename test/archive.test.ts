@@ -54,5 +54,7 @@ test("nothing is an archive, too", async () => {
 
 test("archive() throws on a name longer than the format has room for", () => {
   const path = "ä".repeat(51);
-  expect(() => archive([{ path, content: Buffer.alloc(0) }])).toThrow(`"${path}" is too long for this archive`);
+  expect(() => archive([{ path, content: Buffer.alloc(0) }])).toThrow(
+    `Cannot send "${path}": its path is longer than 100 bytes`,
+  );
 });

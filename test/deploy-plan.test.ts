@@ -64,6 +64,7 @@ const container = (service: string, changes: Partial<Container> = {}): Container
   image: "any",
   imageId: "sha256:any",
   restarts: 0,
+  release: "",
   ...changes,
 });
 
@@ -90,6 +91,7 @@ const empty: ServerState = {
   recordCount: 0,
   kept: [],
   freeBytes: { project: 50e9, docker: 40e9 },
+  imageIds: [1, 2, 3, 4, 5, 6].map((number) => `sha256:id${number}`),
   clock: now,
   applied: undefined,
   services: services("app-blue", "migrations", "nginx", "postgres"),
@@ -220,8 +222,8 @@ describe("planDeploy(), whole", () => {
       pending: [],
       workers: ["worker"],
       removals: [
-        { release: 1, reference: pinned("1") },
-        { release: 2, reference: pinned("2") },
+        { release: 1, imageId: "sha256:id1" },
+        { release: 2, imageId: "sha256:id2" },
       ],
       downtime: [],
       warnings: [],
@@ -332,8 +334,8 @@ const rows: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted>
     state: {
       records: [
         release(1),
-        release(2, { outcome: "failed", reference: "" }),
-        release(3, { reference: pinned("6") }),
+        release(2, { outcome: "failed", imageId: "" }),
+        release(3, { imageId: "sha256:id6" }),
         release(4, { outcome: "undone" }),
         release(5),
         release(6),
@@ -346,10 +348,10 @@ const rows: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted>
     plan: {
       release: 7,
       removals: [
-        { release: 1, reference: pinned("1") },
+        { release: 1, imageId: "sha256:id1" },
         { release: 2 },
         { release: 3 },
-        { release: 4, reference: pinned("4") },
+        { release: 4, imageId: "sha256:id4" },
       ],
     },
   },
@@ -492,8 +494,8 @@ exit 2`,
     name: "no engine",
     state: { problems: { engine: "Cannot connect to the Docker daemon" } },
     message: `The server is not ready: Docker does not answer there: Cannot connect to the Docker daemon
+  next: on the server: sudo systemctl start docker
   next: bun scripts/provision.ts
-  next: on the server: docker info
   read: docs/runbook/server-rebooted.md
 exit 3`,
   },
@@ -501,8 +503,8 @@ exit 3`,
     name: "no Compose",
     state: { problems: { compose: "docker: 'compose' is not a docker command." } },
     message: `The server is not ready: Docker does not answer there: docker: 'compose' is not a docker command.
+  next: on the server: sudo systemctl start docker
   next: bun scripts/provision.ts
-  next: on the server: docker info
   read: docs/runbook/server-rebooted.md
 exit 3`,
   },

@@ -60,7 +60,7 @@ test("prepareImage() refuses what is no reference, before anything is asked", as
   const preparation = {
     settings: {} as Settings,
     directory: ".",
-    flags: { image: "ghcr.io/me/Shop", build: false },
+    flags: { image: "ghcr.io/me/Shop", build: false, plan: false },
     progress: createProgress(),
   };
   const failure: Failure = await prepareImage(preparation).then(

@@ -88,45 +88,60 @@ describe("planPrune()", () => {
     kept?: number[];
     live?: number;
     keep: number;
+    present?: string[];
     removals: Removal[];
   }[] = [
     {
       name: "files and images beyond the newest that served",
       keep: 3,
       removals: [
-        { release: 1, reference: "shop@sha256:1" },
-        { release: 2, reference: "shop@sha256:2" },
-        { release: 3, reference: "shop@sha256:3" },
-        { release: 4, reference: "shop@sha256:4" },
+        { release: 1, imageId: "sha256:id1" },
+        { release: 2, imageId: "sha256:id2" },
+        { release: 3, imageId: "sha256:id3" },
+        { release: 4, imageId: "sha256:id4" },
       ],
     },
     {
       name: "not the live one nor the one before, however few are kept",
       live: 2,
       keep: 2,
-      removals: [3, 4, 5, 6].map((release) => ({ release, reference: `shop@sha256:${release}` })),
+      removals: [3, 4, 5, 6].map((release) => ({ release, imageId: `sha256:id${release}` })),
     },
     { name: "nothing while there are not more", keep: 7, removals: [] },
     {
       name: "one that failed does not count, and goes",
-      records: all.map((number) => record(number, number > 4 ? { outcome: "failed", reference: "" } : {})),
+      records: all.map((number) => record(number, number > 4 ? { outcome: "failed", imageId: "" } : {})),
       live: 4,
       keep: 4,
       removals: [{ release: 5 }, { release: 6 }, { release: 7 }],
     },
     {
       name: "an image that a kept release shares stays",
-      records: all.map((number) => record(number, { reference: number % 2 ? "odd" : "even" })),
+      records: all.map((number) => record(number, { imageId: number % 2 ? "odd" : "even" })),
       keep: 2,
       removals: [1, 2, 3, 4, 5].map((release) => ({ release })),
     },
-    { name: "only what is there", kept: [2, 7], keep: 2, removals: [{ release: 2, reference: "shop@sha256:2" }] },
-    { name: "a folder that nobody has written down", kept: [9, 7], keep: 2, removals: [{ release: 9 }] },
+    {
+      name: "files that are there, and images that are there",
+      kept: [2, 7],
+      keep: 2,
+      present: ["sha256:id1", "sha256:id7"],
+      removals: [{ release: 1, imageId: "sha256:id1" }, { release: 2 }],
+    },
+    {
+      name: "the image of one that failed and left no files",
+      records: all.map((number) => record(number, number === 3 ? { outcome: "failed" } : {})),
+      kept: [1, 2, 4, 5, 6, 7],
+      keep: 6,
+      removals: [{ release: 3, imageId: "sha256:id3" }],
+    },
+    { name: "a folder that nobody has written down", kept: [9, 7], keep: 2, present: [], removals: [{ release: 9 }] },
   ];
   test.each(rows)(
     "$name",
-    ({ records = all.map((number) => record(number)), kept = all, live = 7, keep, removals }) => {
-      expect(planPrune(records, kept, { release: live, previous: live - 1 }, keep)).toEqual(removals);
+    ({ records = all.map((number) => record(number)), kept = all, live = 7, keep, present, removals }) => {
+      const images = present ?? records.map(({ imageId }) => imageId);
+      expect(planPrune(records, kept, { release: live, previous: live - 1 }, keep, images)).toEqual(removals);
     },
   );
 });

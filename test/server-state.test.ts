@@ -44,7 +44,7 @@ const serving: Record<string, Fact> = {
   engine: "28.5.2 x86_64 /var/lib/docker 2.40.3\n",
   containers: [
     "postgres\trunning\thealthy\tpostgres:18-alpine\tsha256:p0\t0",
-    `app-green\trunning\thealthy\tghcr.io/me/shop@${digest}\tsha256:1d\t2`,
+    `app-green\trunning\thealthy\tghcr.io/me/shop@${digest}\tsha256:1d\t2\t2`,
     "app-blue\texited\tnone\tghcr.io/me/shop:1\tsha256:1c\t0\n",
   ].join("\n"),
   upstream,
@@ -54,6 +54,7 @@ const serving: Record<string, Fact> = {
   record_count: "1203\n",
   kept: "1\n2\n",
   disk: "5000000000\n 6000000000 /\n 7000000000 /var/lib/docker\n 8000000000 /var/lib/dockers\n",
+  images: "sha256:1c\nsha256:1d\nsha256:1c\n",
   clock: "1767355200\n",
   applied: "20260101090000\n20260102090000\n",
   services: "nginx changed\napp-blue same\npostgres same\n",
@@ -74,6 +75,7 @@ test("parseServerState() of a server that serves", () => {
         image: "postgres:18-alpine",
         imageId: "sha256:p0",
         restarts: 0,
+        release: "",
       },
       {
         service: "app-green",
@@ -82,6 +84,7 @@ test("parseServerState() of a server that serves", () => {
         image: `ghcr.io/me/shop@${digest}`,
         imageId: "sha256:1d",
         restarts: 2,
+        release: "2",
       },
       {
         service: "app-blue",
@@ -90,6 +93,7 @@ test("parseServerState() of a server that serves", () => {
         image: "ghcr.io/me/shop:1",
         imageId: "sha256:1c",
         restarts: 0,
+        release: "",
       },
     ],
     live: { release: 2, slot: "green", state: "live" },
@@ -102,6 +106,7 @@ test("parseServerState() of a server that serves", () => {
     recordCount: 1203,
     kept: [1, 2],
     freeBytes: { project: 5e9, docker: 7e9 },
+    imageIds: ["sha256:1c", "sha256:1d"],
     clock: 1767355200,
     applied: ["20260101090000", "20260102090000"],
     services: [

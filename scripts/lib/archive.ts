@@ -1,12 +1,14 @@
 // A tar archive from a handful of small files: what one request can carry to the server, where `tar` takes it apart.
 
+import { exitCodes, Failure } from "./failure.ts";
+
 export type ArchiveFile = { path: string; content: Buffer; mode?: number };
 
 const blockBytes = 512;
 
 /**
  * The files in the "ustar" format, modes 0644 unless said otherwise, owners and times left to whoever unpacks it.
- * @throws on a path longer than its 100 bytes, which no file of the kit comes near to.
+ * @throws {Failure} exit 2: a path longer than its 100 bytes.
  */
 export function archive(files: readonly ArchiveFile[]): Buffer {
   const blocks = files.flatMap(({ path, content, mode = 0o644 }) => {
@@ -18,7 +20,10 @@ export function archive(files: readonly ArchiveFile[]): Buffer {
 
 /** POSIX.1-1988: numbers are octal text; the checksum is that of a header whose checksum is eight spaces. */
 function header(path: string, bytes: number, mode: number): Buffer {
-  if (Buffer.byteLength(path) > 100) throw new Error(`"${path}" is too long for this archive`);
+  if (Buffer.byteLength(path) > 100) {
+    const why = "its path is longer than 100 bytes";
+    throw new Failure(`Cannot send "${path}"`, why, ["give it a shorter name"], { exitCode: exitCodes.usage });
+  }
   const block = Buffer.alloc(blockBytes);
   const octal = (value: number, digits: number) => `${value.toString(8).padStart(digits, "0")}\0`;
   block.write(path, 0);

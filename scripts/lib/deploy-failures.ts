@@ -30,11 +30,16 @@ export function afterUndo(result: Result | undefined, { previous }: Plan): { say
     const when = "once its present step has ended, unless it went down";
     return { says: `the connection ended first: the server ${says} by itself, ${when}`, next: look };
   }
-  if (!previous)
-    return { says: result.exitCode === 0 ? "nothing is left of it" : "something may be left of it", next: [] };
+  if (!previous) {
+    const left = result.exitCode === 0 ? "" : "; not everything could be taken back";
+    return { says: `nothing serves, Postgres and its data stay${left}`, next: result.exitCode === 0 ? [] : look };
+  }
   const serving = /^serving (.*) ready=(\w+)$/m.exec(result.stdout);
   if (serving?.[1]?.startsWith(`${previous.release} ${previous.slot} `) && serving[2] === "yes") {
-    return { says: `release ${previous.release} serves as before`, next: [] };
+    if (result.exitCode === 0) return { says: `release ${previous.release} serves as before`, next: [] };
+    const trouble = result.stderr.trim().split("\n").at(-1);
+    const says = `release ${previous.release} serves as before, but not everything was taken back: ${trouble}`;
+    return { says, next: ["on the server: docker compose ps --all"] };
   }
   const seen = serving ? `nginx says "${serving[1]}", ready: ${serving[2]}` : "nginx does not answer";
   return {
@@ -87,10 +92,21 @@ export function checkArchitecture(image: string, { architecture }: PulledImage, 
   );
 }
 
-export function schemaRefused({ release, schemaAhead }: Plan, says: string, details: string): Failure {
+/** @param isStarted whether the release became healthy: one that does not start on this schema cannot be told to ignore it. */
+export function schemaRefused(
+  { release, schemaAhead }: Plan,
+  says: string,
+  details: string,
+  isStarted: boolean,
+): Failure {
   const what = `Release ${release} does not fit the database`;
   const why = `it was built for ${schemaAhead!.release}, the database is at ${schemaAhead!.live}, and ${says}`;
-  const next = ["bun scripts/rollback.ts --list", "if you know that it works: the same command with --ignore-schema"];
+  const next = [
+    "bun scripts/rollback.ts --list",
+    isStarted
+      ? "if you know that it works: the same command with --ignore-schema"
+      : "or a deploy with a migration that gives back what it misses",
+  ];
   return new Failure(what, why, next, {
     exitCode: exitCodes.refused,
     ...(details && { details }),

@@ -4,7 +4,7 @@ import { exitCodes, Failure } from "./failure.ts";
 import type { Reference } from "./image.ts";
 import { nextNumber, planPrune, type Release, type Removal, successes } from "./release.ts";
 import type { ServerState } from "./server-state.ts";
-import { otherSlot, type Slot } from "./upstream.ts";
+import { otherSlot, type Slot, upstreamFile } from "./upstream.ts";
 
 export type Wanted = {
   /** As asked for. */
@@ -83,7 +83,8 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
   checkServer(state, wanted);
   const { deploy } = wanted.settings;
   const { live } = state;
-  const slot = live ? otherSlot(live.slot) : "blue";
+  if (!live && !wanted.again) refuseWithoutLive(state);
+  const slot = live ? otherSlot(live.slot) : (wanted.again?.slot ?? "blue");
   const { services, downtime } = planServices(state, wanted);
   if (!state.applied && (wanted.again || !services.includes("postgres"))) throw databaseSilent();
   const revive = wanted.again !== undefined && isKept(state, wanted.again, slot);
@@ -96,6 +97,7 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
     state.kept.filter((number) => number !== release),
     { release, previous: live?.release ?? 0 },
     deploy.keepReleases,
+    state.imageIds,
   );
   const plan = { release, slot, revive, schemaAhead, previous: live, services, pending, workers, removals, downtime };
   if (downtime.length > 0 && !wanted.allowDowntime) throw downtimeRefused(downtime);
@@ -110,12 +112,22 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
 }
 
 /** Its container is in the idle slot, and nothing has been started there since. */
-function isKept({ records, containers }: ServerState, { release, imageId }: Release, slot: Slot): boolean {
-  const last = successes(records).find((record) => record.slot === slot);
-  return (
-    last?.release === release &&
-    containers.some(({ service, ...one }) => service === `app-${slot}` && one.imageId === imageId)
+function isKept({ containers }: ServerState, { release, imageId }: Release, slot: Slot): boolean {
+  return containers.some(
+    (one) => one.service === `app-${slot}` && one.release === `${release}` && one.imageId === imageId,
   );
+}
+
+/** @throws {Failure} exit 3: a server that has releases is not empty, and taking it for empty would remove what serves. */
+function refuseWithoutLive({ records }: ServerState): void {
+  const [newest] = successes(records);
+  if (!newest) return;
+  const why = `${upstreamFile} there does not say which release serves, and there have been some, up to ${newest.release}`;
+  const next = ["bun scripts/rollback.ts --list", `bun scripts/rollback.ts --to ${newest.release}`];
+  throw new Failure("Nothing was deployed", why, next, {
+    exitCode: exitCodes.saidNo,
+    read: "docs/runbook/roll-back-by-hand.md",
+  });
 }
 
 /** @throws {Failure} exit 5 when that release needs migrations that this database does not have. */
@@ -142,10 +154,15 @@ function checkServer(state: ServerState, { directory, settings }: Wanted): void 
   }
   if (problems.engine || problems.compose) {
     const why = `Docker does not answer there: ${problems.engine ?? problems.compose}`;
-    throw new Failure("The server is not ready", why, ["bun scripts/provision.ts", "on the server: docker info"], {
-      exitCode: exitCodes.saidNo,
-      read: "docs/runbook/server-rebooted.md",
-    });
+    throw new Failure(
+      "The server is not ready",
+      why,
+      ["on the server: sudo systemctl start docker", "bun scripts/provision.ts"],
+      {
+        exitCode: exitCodes.saidNo,
+        read: "docs/runbook/server-rebooted.md",
+      },
+    );
   }
   const old = [
     ...(isOlder(engineVersion, oldestEngine)
@@ -335,11 +352,16 @@ function warningsAbout(state: ServerState, { now, migrations, again }: Wanted): 
   const unknown = again === undefined ? (state.applied ?? []).filter((version) => !migrations.includes(version)) : [];
   const { live } = state;
   const isRunning = live && runs(state, `app-${live.slot}`);
+  const known = ["app-blue", "app-green", ...state.services.map(({ name }) => name)];
+  const orphans = state.containers.filter(({ service, status }) => status === "running" && !known.includes(service));
   return [
     ...(Math.abs(skew) > clockToleranceSeconds
       ? [`the clock of the server is ${Math.abs(skew)} s ${skew > 0 ? "ahead" : "behind"}`]
       : []),
     ...(unknown.length > 0 ? [`applied there, but not in migrations/: ${unknown.join(", ")}`] : []),
+    ...(state.services.length > 0
+      ? orphans.map(({ service }) => `${service} runs, and is not in these files: it is left alone`)
+      : []),
     ...(live && !isRunning ? [`release ${live.release} does not run: there is nothing to go back to`] : []),
     ...(live && live.state !== "live" ? [`release ${live.release} was interrupted while it was being deployed`] : []),
   ];

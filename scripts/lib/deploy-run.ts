@@ -6,7 +6,7 @@ import { asFailure, exitCodes, Failure } from "./failure.ts";
 import type { Facts } from "./hooks.ts";
 import { type Holder, takeLock } from "./lock.ts";
 import type { Progress } from "./progress.ts";
-import { redact } from "./redact.ts";
+import { redact, redactFailure } from "./redact.ts";
 import type { Release } from "./release.ts";
 import { parseServerState, type ServerState } from "./server-state.ts";
 import type { Session } from "./session.ts";
@@ -71,7 +71,7 @@ export async function runDeploy(run: Run): Promise<Outcome> {
     await tell(run, plan, { outcome: "done", seconds: record.seconds, summary });
     return { plan, state, release: record };
   } catch (error) {
-    const failure = error instanceof DeployFailed ? error.failure : asFailure(error);
+    const failure = redactFailure(error instanceof DeployFailed ? error.failure : asFailure(error), run.secrets);
     // A plan that is only asked for, and refused, is nobody else's business.
     if (!run.planOnly) await tell(run, plan, endingOf(failure, run.secrets, error));
     throw failure;

@@ -132,7 +132,7 @@ class Deployment {
       if (plan.removals.length > 0) await this.#run("prune", () => this.#prune());
       return { record };
     } catch (error) {
-      return { record: this.#record("done"), failure: await this.#unfinished(error) };
+      return await this.#unfinished(error);
     }
   }
 
@@ -183,6 +183,7 @@ class Deployment {
       ...(images.blue && { IMAGE_BLUE: images.blue }),
       ...(images.green && { IMAGE_GREEN: images.green }),
       RELEASE_IMAGE: reference,
+      RELEASE_NUMBER: `${plan.release}`,
     };
     const lines = Object.entries(values).map(([name, value]) => `${name}=${encodeValue(name, value)}\n`);
     const keep = wanted.settings.deploy.keepPrevious === "running" ? plan.previous?.slot : undefined;
@@ -210,15 +211,16 @@ class Deployment {
     const services = plan.services.filter((name) => name !== "nginx");
     if (plan.downtime.length > 0) this.#reach("services");
     if (services.length > 0) {
-      await this.#call(["up_services", `${plan.release}`, "180", ...services], { timeoutSeconds: 900 });
+      await this.#call(["up_services", `${plan.release}`, "180", ...services], { timeoutSeconds: 2400 });
     }
-    if (plan.services.includes("nginx")) await this.#call(["up_nginx", `${plan.release}`], { timeoutSeconds: 400 });
+    if (plan.services.includes("nginx")) await this.#call(["up_nginx", `${plan.release}`], { timeoutSeconds: 2000 });
   }
 
   /** A migration that meets a long transaction gives up after lock_timeout, and is tried again. */
   async #migrate(): Promise<void> {
     const { plan, progress, wanted } = this.#job;
     const before = await this.#invalidIndexes();
+    this.#reach("migrate");
     for (let tries = 1; ; tries += 1) {
       const { exitCode, stdout } = await this.#call(["migrate", `${plan.release}`, `${migrateSeconds}`], {
         accept: [0, 1, 2, 124],
@@ -253,6 +255,8 @@ class Deployment {
     this.#warmAt = performance.now();
   }
   #warmAt = 0;
+  /** Of the container until it was healthy; one more after that means that it did not stay up. */
+  #restarts = 0;
 
   async #untilHealthy(): Promise<void> {
     const { plan, wanted } = this.#job;
@@ -268,7 +272,10 @@ class Deployment {
       }
       if (status !== "running" || !["healthy", "none"].includes(health!)) continue;
       const answer = await this.#ask("/health/ready");
-      if (answer.status === 200) return this.#checkRelease(answer.body);
+      if (answer.status === 200) {
+        this.#restarts = Number(restarts);
+        return this.#checkRelease(answer.body);
+      }
       await this.#pause(250);
     }
     const { status, body } = await this.#ask("/health/ready");
@@ -299,7 +306,13 @@ class Deployment {
   async #askValidator(): Promise<void> {
     const { plan, progress } = this.#job;
     const { live, release } = plan.schemaAhead!;
-    const { status, body } = await this.#ask("/health/database");
+    let answer = await this.#ask("/health/database");
+    // A busy server may need a moment. Only an answer can refuse.
+    for (let tries = 0; answer.status === 0 && tries < 10; tries += 1) {
+      await this.#pause(1000);
+      answer = await this.#ask("/health/database");
+    }
+    const { status, body } = answer;
     if (status === 200 && /"status"\s*:\s*"(healthy|degraded)"/.test(body)) {
       return progress.note(
         `warning: the database is at ${live}, this release was built for ${release}; its validator accepts that`,
@@ -307,7 +320,7 @@ class Deployment {
     }
     const says =
       status === 404 ? "there is no /health/database to ask" : `/health/database answers ${status || "nothing"}`;
-    throw schemaRefused(plan, says, body.slice(0, 2000));
+    throw schemaRefused(plan, says, body.slice(0, 2000), true);
   }
 
   /** @returns the server's time of the switch. */
@@ -333,7 +346,7 @@ class Deployment {
   async #replaceWorkers(): Promise<void> {
     const { plan } = this.#job;
     this.#reach("workers");
-    await this.#call(["up_services", `${plan.release}`, "120", ...plan.workers], { timeoutSeconds: 400 });
+    await this.#call(["up_services", `${plan.release}`, "120", ...plan.workers], { timeoutSeconds: 2400 });
   }
 
   async #bake(from: string): Promise<void> {
@@ -348,9 +361,12 @@ class Deployment {
       requests += Number(newRequests);
       errors += Number(newErrors);
       unready = ready === "yes" ? 0 : unready + 1;
-      if (status !== "running:0") throw new Failure(`app-${plan.slot} did not stay up`, `its state is ${status}`, []);
-      if (unready >= unreadyMaximum)
-        throw new Failure(`app-${plan.slot} is not ready any more`, "/health/ready says so through nginx", []);
+      if (status !== `running:${this.#restarts}`)
+        throw new Failure(`app-${plan.slot} did not stay up`, `its state is ${status}`, []);
+      if (unready >= unreadyMaximum) {
+        const why = ready === "no" ? "/health/ready says so through nginx" : "nginx cannot be asked any more";
+        throw new Failure(`app-${plan.slot} is not ready any more`, why, []);
+      }
       if (errors >= errorsMinimum && errors * 100 >= requests * errorPercent) {
         throw new Failure(`app-${plan.slot} answers with errors`, `${errors} of ${requests} requests got a 5xx`, []);
       }
@@ -359,13 +375,12 @@ class Deployment {
 
   async #prune(): Promise<void> {
     const { plan, progress } = this.#job;
-    for (const { release, reference } of plan.removals) {
-      const result = await this.#call(["prune_release", `${release}`, reference ?? "-"], {
-        accept: [0, 1, 124],
-        interruptible: false,
+    for (const { release, imageId } of plan.removals) {
+      const call: Call = ["prune_release", `${release}`, imageId ?? "-"];
+      await this.#call(call, { timeoutSeconds: 180, interruptible: false }).catch((error) => {
+        const { why, details } = asFailure(error);
+        progress.note(`the image of release ${release} stays: ${details?.split("\n").at(-1) ?? why}`);
       });
-      if (result.exitCode !== 0)
-        progress.note(`the image of release ${release} stays: ${result.stderr.trim().split("\n").at(-1)}`);
     }
   }
 
@@ -379,6 +394,7 @@ class Deployment {
       return { record: this.#record("failed", cause.message), failure: cause };
     }
     const evidence = await this.#evidence(cause);
+    const stays = await this.#migrationsThatStay();
     const isInterrupted = interrupted.aborted;
     const reason = redact(`${this.#step}: ${cause.message}`, secrets).slice(0, 300);
     const wasLive = ["workers", "bake"].includes(this.#step);
@@ -386,7 +402,7 @@ class Deployment {
     session.ifLost([...wayBack, ["record", this.#line(outcome, reason)], ["serving"]]);
     // GitHub kills 10 s after it has asked to end; the server goes on without us.
     const started = performance.now();
-    const result = await session.giveUp(isInterrupted ? 8 : 180);
+    const result = await session.giveUp(isInterrupted ? 8 : 180 + wanted.settings.deploy.drainSeconds);
     const switched = /switched back in (\d+) ms/.exec(result?.stdout ?? "")?.[1];
     if (switched)
       this.#job.progress.note(`switched back to release ${plan.previous!.release} in ${Number(switched) / 1000} s`);
@@ -395,8 +411,11 @@ class Deployment {
     const { says, next } = afterUndo(result, plan);
     const failure = new Failure(
       `Release ${plan.release} ${wanted.again ? "does not serve again" : "was not deployed"}`,
-      redact(`${cause.what}: ${cause.why}; ${says}`, secrets),
-      [...(cause.next.length > 0 ? cause.next : [isInterrupted ? "the same command again" : tryHere(wanted.image)]), ...next],
+      redact(`${cause.what}: ${cause.why}; ${says}${stays}`, secrets),
+      [
+        ...(cause.next.length > 0 ? cause.next : [isInterrupted ? "the same command again" : tryHere(wanted.image)]),
+        ...next,
+      ],
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
         ...(evidence && { details: redact(evidence, secrets) }),
@@ -408,11 +427,26 @@ class Deployment {
     return { record: this.#record(outcome, reason), failure };
   }
 
+  /** The way back of a deploy is not one for the data. @returns the end of a sentence. */
+  async #migrationsThatStay(): Promise<string> {
+    const { session, plan, interrupted } = this.#job;
+    if (!this.#reached.has("migrate")) return "";
+    const pending = plan.pending.join(", ");
+    const answer = interrupted.aborted
+      ? undefined
+      : await session.call(["applied_migrations"], { timeoutSeconds: 30 }).catch(() => undefined);
+    if (!answer) return `; the migrations ${pending} may have been applied, and stay`;
+    const applied = answer.stdout.split("\n").filter(Boolean);
+    this.#schemaVersion = applied.at(-1) ?? "";
+    const stay = plan.pending.filter((version) => applied.includes(version));
+    return stay.length > 0 ? `; what it migrated stays applied: ${stay.join(", ")}` : "";
+  }
+
   /** An earlier release that does not even become healthy on a newer schema has been refused by its own validator. */
   #asRefusal(cause: Failure): Failure {
     const { plan, interrupted } = this.#job;
     if (!plan.schemaAhead || this.#step !== "healthy" || interrupted.aborted) return cause;
-    return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "");
+    return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "", false);
   }
 
   /** Before anything is undone: the container that failed will be gone then. */
@@ -433,23 +467,24 @@ class Deployment {
   }
 
   /** It serves. What is left to do the server does by itself, once it has heard that we are gone. */
-  async #unfinished(error: unknown): Promise<Failure> {
-    const { session, plan, secrets } = this.#job;
+  async #unfinished(error: unknown): Promise<Ended> {
+    const { session, plan, secrets, progress } = this.#job;
     const { what, why, details } = asFailure(error);
-    const result = await session.giveUp(120);
-    const rest = result?.exitCode === 0 ? "the rest was done at the second try" : "the server tries the rest by itself";
+    const record = this.#record("done");
+    const result = await session.giveUp(180);
+    if (result?.exitCode === 0) {
+      progress.note(redact(`warning: the end of the deploy had to be done twice: ${what}: ${why}`, secrets));
+      return { record };
+    }
+    const rest = result ? "what is left to do has failed twice" : "the server tries the rest by itself";
     const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
-    // Whether the server has still heard that there is no way back, it alone knows.
-    const isKnown = result !== undefined || this.#step !== "commit";
-    return new Failure(
-      `Release ${plan.release} ${isKnown ? "serves" : "may serve"}, but the end of its deploy failed`,
+    const failure = new Failure(
+      `Release ${plan.release} serves, but the end of its deploy failed`,
       redact(`${what}: ${why}; ${rest}`, secrets),
       next,
-      {
-        ...(details && { details: redact(details, secrets) }),
-        read: "docs/deploy.md",
-      },
+      { ...(details && { details: redact(details, secrets) }), read: "docs/deploy.md" },
     );
+    return { record, failure };
   }
 
   async #run<T>(name: StepName, work: () => Promise<T>): Promise<T> {
@@ -489,10 +524,10 @@ class Deployment {
       if (has("files")) back.push(["activate", previous]);
       if (has("switch")) back.push(["retreat", release, `${wanted.settings.deploy.drainSeconds}`]);
       else if (has("warm")) back.push(["switch_back", release]);
-      if (has("services")) back.push(["up_services", previous, "120", ...plan.services]);
-      if (has("workers")) back.push(["up_services", previous, "120", ...plan.workers]);
+      if (has("services")) back.push(["put_back", previous, ...plan.services]);
+      if (has("workers")) back.push(["put_back", previous, ...plan.workers]);
     }
-    if (!plan.previous && has("files")) back.push(["forget_nginx"]);
+    if (!plan.previous && !wanted.again && has("files")) back.push(["forget_nginx"]);
     if (!plan.previous && has("workers")) {
       for (const name of plan.workers) back.push(["remove_service", name]);
     }
@@ -523,6 +558,7 @@ class Deployment {
       slot: plan.slot,
       schemaVersion: this.#schemaVersion,
       previous: plan.previous?.release ?? 0,
+      ...(wanted.again && wanted.again.release !== plan.release && { of: wanted.again.release }),
       ...{ who, at, seconds: Math.round(performance.now() - this.#started) / 1000, steps: progress.seconds(), outcome },
       ...(reason && { reason }),
     };
@@ -550,7 +586,7 @@ export async function pullImage({ session, wanted, registry, interrupted }: Pull
 
 type Pulling = Pick<Job, "session" | "wanted" | "interrupted"> & { registry?: Job["registry"] | undefined };
 
-type Reached = "upload" | "files" | "services" | "start" | "warm" | "switch" | "workers";
+type Reached = "upload" | "files" | "services" | "migrate" | "start" | "warm" | "switch" | "workers";
 
 type CallOptions = Parameters<Session["call"]>[1] & { interruptible?: boolean };
 

@@ -1,4 +1,5 @@
 // What every verb says when it cannot go on: what failed, why, and the exact next command; and the exit code that means it.
+import { onOneLine, printable } from "./printable.ts";
 import { asTyped } from "./runtime.ts";
 
 /** Exit codes of all verbs, each with one meaning. docs/exit-codes.md is the same table for people. */
@@ -46,9 +47,9 @@ export class Failure extends Error {
 
 /** The whole text of a failure as people see it, without a trailing newline. */
 export function formatFailure(failure: Failure): string {
-  const details = failure.details?.trimEnd().split("\n") ?? [];
+  const details = failure.details ? printable(failure.details).trimEnd().split("\n") : [];
   return [
-    asTyped(failure.message),
+    asTyped(onOneLine(failure.message)),
     ...details.map((line) => `  | ${line}`),
     ...failure.next.map((command) => `  next: ${asTyped(command)}`),
     ...(failure.read ? [`  read: ${failure.read}`] : []),

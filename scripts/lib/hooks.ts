@@ -77,6 +77,12 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** Found in innocent values as well: only a value that is nothing else counts as a secret then. */
 const shortestPart = 8;
 
+/** Whoever has one of these can ask the provider for every secret. */
+const keysToEverything = [
+  ...["OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN", "OP_SESSION"],
+  ...["VAULT_TOKEN", "DOPPLER_TOKEN", "INFISICAL_TOKEN", "SOPS_AGE_KEY"],
+];
+
 /** What changes in the environment for a hook: undefined removes a name. */
 export function hookEnvironment(own: Environment, secrets: readonly string[], facts: Facts): Environment {
   const holdsSecret = (value: string) =>
@@ -85,6 +91,7 @@ export function hookEnvironment(own: Environment, secrets: readonly string[], fa
   const withheld = Object.entries(own).filter(([name, value = ""]) => name !== "PATH" && holdsSecret(value));
   return {
     ...Object.fromEntries(withheld.map(([name]) => [name, undefined])),
+    ...Object.fromEntries(keysToEverything.map((name) => [name, undefined])),
     DBOPS_REGISTRY_USER: undefined,
     DBOPS_REGISTRY_PASSWORD: undefined,
     DBOPS_ENVIRONMENT: facts.environment,

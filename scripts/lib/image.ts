@@ -124,7 +124,8 @@ export type PulledImage = {
 /** @param text the answer of describe_image: ID ARCHITECTURE RELEASE|DIGESTS. */
 export function parseImage(text: string, { name, digest }: Reference): PulledImage {
   const [left = "", digests = ""] = text.trim().split("|");
-  const [id = "", architecture = "", release = ""] = left.split(" ");
+  const [id = "", architecture = "", ...words] = left.split(" ");
+  const release = words.join(" ");
   const wanted = digest ? `${name}@${digest}` : undefined;
   const reference = wanted ?? digests.split(" ").find((text) => isOf(name, text)) ?? id;
   return { reference, id, architecture, release };

@@ -1,5 +1,7 @@
 // What people see while a plan is carried out: one line for each step with its time, on stderr.
 
+import { printable } from "./printable.ts";
+
 export type Progress = {
   /** Runs a step and prints its line when it has ended, well or not. */
   step<T>(name: string, work: () => Promise<T>): Promise<T>;
@@ -26,7 +28,7 @@ export function createProgress(print: (line: string) => void = console.error): P
         );
       }
     },
-    note: (text) => print(`         ${text}`),
+    note: (text) => print(`         ${printable(text)}`),
     seconds: () => ({ ...seconds }),
   };
 }

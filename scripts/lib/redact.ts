@@ -1,5 +1,7 @@
 // Keeps secrets out of what people see: the forms in which a secret may turn up in an output, and their replacement.
 
+import { Failure } from "./failure.ts";
+
 /** What stands where a secret was. */
 const replacement = "[secret]";
 
@@ -29,6 +31,19 @@ function insideBase64(bytes: Buffer, before: number): string {
   const shifted = Buffer.concat([Buffer.alloc(before), bytes]);
   const wholeGroups = shifted.subarray(0, shifted.length - (shifted.length % 3));
   return wholeGroups.toString("base64").slice(Math.ceil((before * 4) / 3));
+}
+
+/** A failure whose texts hold none of them. */
+export function redactFailure(
+  { what, why, next, exitCode, details, read, cause }: Failure,
+  secrets: readonly string[],
+): Failure {
+  const clean = (text: string) => redact(text, secrets);
+  return new Failure(clean(what), clean(why), next.map(clean), {
+    ...{ exitCode, cause },
+    ...(details && { details: clean(details) }),
+    ...(read && { read }),
+  });
 }
 
 /** The text with every secret in it replaced, the longest first: one may be part of another. */

@@ -1,6 +1,7 @@
 // Releases: what one is, how it is remembered on the server (its files in releases/ID, a line in releases.jsonl), and which
 // of them may go.
 import { exitCodes, Failure } from "./failure.ts";
+import { onOneLine } from "./printable.ts";
 import type { Slot } from "./upstream.ts";
 
 /** One deploy or rollback, as a line of releases.jsonl. No secret in it: it is printed, and kept. */
@@ -19,6 +20,8 @@ export type Release = {
   schemaVersion: string;
   /** What served before; 0 before the first. */
   previous: number;
+  /** Of a rollback under a new number: the release that it repeats. */
+  of?: number;
   who: string;
   /** ISO 8601, when it began. */
   at: string;
@@ -34,7 +37,10 @@ export function parseRecords(text: string): Release[] {
   return text.split("\n").flatMap((line) => {
     try {
       const record = JSON.parse(line) as Release;
-      return typeof record.release === "number" && typeof record.outcome === "string" ? [record] : [];
+      const { release, outcome, at, seconds, image } = record;
+      const isWhole =
+        [release, seconds].every(Number.isFinite) && [outcome, at, image].every((text) => typeof text === "string");
+      return isWhole ? [record] : [];
     } catch {
       return [];
     }
@@ -71,8 +77,17 @@ export function successes(records: readonly Release[]): Release[] {
   return [...done.values()].sort((a, b) => b.release - a.release);
 }
 
+/** What served before a release when it was first deployed: who goes back twice does not meet what he came from. */
+function predecessor(records: readonly Release[], number: number | undefined): Release | undefined {
+  const all = successes(records);
+  if (number === undefined) return all[0];
+  const first = all.find(({ release }) => release === number);
+  if (first?.of !== undefined && first.of < number) return predecessor(records, first.of);
+  return all.find(({ release }) => release === first?.previous) ?? all.find(({ release }) => release < number);
+}
+
 /**
- * The release to go back to: the one asked for, or the newest that has served before the live one.
+ * The release to go back to: the one asked for, or what served before the live one. Where nothing says which is live, the newest.
  * @throws {Failure} exit 2, naming those that there are.
  */
 export function chooseTarget(
@@ -81,7 +96,7 @@ export function chooseTarget(
   wanted: number | undefined,
 ): Release {
   const all = successes(records);
-  const target = all.find(({ release }) => (wanted === undefined ? release < (live ?? 0) : release === wanted));
+  const target = wanted === undefined ? predecessor(records, live) : all.find(({ release }) => release === wanted);
   if (target) return target;
   const there = all.map(({ release }) => release).join(", ");
   const why =
@@ -91,29 +106,33 @@ export function chooseTarget(
   throw new Failure("Cannot go back", why, ["bun scripts/rollback.ts --list"], { exitCode: exitCodes.usage });
 }
 
-export type Removal = { release: number; reference?: string };
+export type Removal = { release: number; imageId?: string };
 
 /**
- * What may go: files of releases beyond the newest `keep` successes, and their images where no kept release uses the same.
- * Never the live release, nor the one before it.
+ * What may go: files of releases beyond the newest `keep` successes, and images that none of the kept ones uses; also those of
+ * deploys that failed. Never what belongs to the live release, nor to the one before it.
+ * @param present ids of the images that are on the server.
  */
 export function planPrune(
   records: readonly Release[],
   kept: readonly number[],
   live: { release: number; previous: number },
   keep: number,
+  present: readonly string[],
 ): Removal[] {
   // The live one counts too, and is not recorded yet.
   const newest = successes(records.filter(({ release }) => release !== live.release)).slice(0, keep - 1);
   const stay = new Set([live.release, live.previous, ...newest.map(({ release }) => release)]);
-  const used = new Set([...stay].map((number) => latest(records, number)?.reference));
-  return [...new Set(kept)]
-    .filter((number) => !stay.has(number))
+  const used = new Set([...stay].map((number) => latest(records, number)?.imageId));
+  const imageOf = (number: number) => {
+    const imageId = latest(records, number)?.imageId;
+    return imageId && !used.has(imageId) && present.includes(imageId) ? imageId : undefined;
+  };
+  const all = new Set([...kept, ...records.map(({ release }) => release)]);
+  return [...all]
+    .filter((number) => !stay.has(number) && (kept.includes(number) || imageOf(number)))
     .sort((a, b) => a - b)
-    .map((number) => {
-      const reference = latest(records, number)?.reference;
-      return reference && !used.has(reference) ? { release: number, reference } : { release: number };
-    });
+    .map((release) => ({ release, ...(imageOf(release) && { imageId: imageOf(release) }) }) as Removal);
 }
 
 /** The table of `deploy --history` and `rollback --list`, newest first. */
@@ -130,7 +149,7 @@ export function formatHistory(records: readonly Release[], live: number | undefi
       record.schemaVersion || "-",
       record.who,
       record.image,
-      record.reason ?? "",
+      onOneLine(record.reason ?? ""),
     ]);
   const head = ["release", "verb", "outcome", "when (UTC)", "took", "schema", "who", "image", ""];
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));

@@ -11,6 +11,8 @@ export type Container = {
   image: string;
   imageId: string;
   restarts: number;
+  /** The number of the release that a slot's container was made for; "" for any other's. */
+  release: string;
 };
 
 export type ServerState = {
@@ -37,6 +39,8 @@ export type ServerState = {
   recordCount: number;
   kept: readonly number[];
   freeBytes: { project: number; docker: number };
+  /** Ids of all images. */
+  imageIds: readonly string[];
   /** Seconds since 1970. */
   clock: number;
   /** Versions; undefined when Postgres does not answer. */
@@ -62,7 +66,7 @@ export function parseServerState(text: string, wanted: Reference): ServerState {
   return {
     problems: {
       ...optional("directory", problem("directory")),
-      ...optional("engine", problem("engine")),
+      ...optional("engine", problem("engine") ?? problem("containers")),
       ...optional("compose", engineVersion && !composeVersion ? "the plugin docker compose is not there" : undefined),
       ...optional("config", problem("services")),
     },
@@ -78,6 +82,7 @@ export function parseServerState(text: string, wanted: Reference): ServerState {
     recordCount: Number(textOf("record_count")),
     kept: keptIn(textOf("kept")),
     freeBytes: freeSpace(textOf("disk"), dockerFolder),
+    imageIds: [...new Set(textOf("images").split("\n").filter(Boolean))],
     clock: Number(textOf("clock")),
     applied: appliedIn(fact("applied")),
     services: textOf("services").split("\n").filter(Boolean).map(parseService),
@@ -92,8 +97,8 @@ function parseFact(line: string): [string, Fact] {
 }
 
 function parseContainer(line: string): Container {
-  const [service = "", status = "", health = "", image = "", imageId = "", restarts] = line.split("\t");
-  return { service, status, health, image, imageId, restarts: Number(restarts) };
+  const [service = "", status = "", health = "", image = "", imageId = "", restarts, release = ""] = line.split("\t");
+  return { service, status, health, image, imageId, restarts: Number(restarts), release };
 }
 
 function parseService(line: string): { name: string; changed: boolean } {

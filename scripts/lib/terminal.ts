@@ -1,6 +1,7 @@
 // What people see while a verb works: on stderr, so that stdout is the result alone.
 import { createInterface } from "node:readline/promises";
 import { exitCodes, Failure } from "./failure.ts";
+import { onOneLine } from "./printable.ts";
 
 /** One line at the beginning of each phase. */
 export function phase(text: string): void {
@@ -9,7 +10,7 @@ export function phase(text: string): void {
 
 /** A line of somebody else's output, marked with whose it is. */
 export function quote(source: string, line: string): void {
-  console.error(`${source.padEnd(8)} | ${line}`);
+  console.error(`${source.padEnd(8)} | ${onOneLine(line)}`);
 }
 
 type Question = {

@@ -24,6 +24,8 @@ for old in /dev/shm/dbops.*; do
 done
 # The connection may go at any time; whatever runs is to finish.
 trap '' HUP PIPE INT
+# Without it `set -e` ends at every $(…).
+shopt -s inherit_errexit
 : >"$scratch/undo"
 # Held by this process alone; see answer().
 if [ -w "$directory" ]; then exec 9>>"$directory/lock"; fi
@@ -50,6 +52,8 @@ serve() {
   done
   : >"$scratch/in"
   answer undo undo_all
+  # Not just the end of this function: bash would go on to read its program from the line that is dead, and keep the lock.
+  exit 0
 }
 
 # receive BYTES FILE      fails unless all of them come: half a request must not be carried out. Piece by piece, because a slow

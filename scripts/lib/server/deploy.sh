@@ -17,7 +17,7 @@ observe() {
     want_again "$2"
   fi
   # Asked once for all of the below: programs to start are what this costs.
-  present=$(list_project 2>/dev/null) || true
+  if ! present=$(list_project 2>/dev/null); then unset present; fi
   fact directory check_directory
   fact engine docker info --format '{{.ServerVersion}} {{.Architecture}} {{.DockerRootDir}} {{range .ClientInfo.Plugins}}{{if eq .Name "compose"}}{{.Version}}{{end}}{{end}}'
   fact containers list_containers
@@ -29,6 +29,7 @@ observe() {
   fact kept ls "$directory/releases"
   fact disk disk_space
   fact clock date +%s
+  fact images docker images --no-trunc --quiet
   fact applied applied_migrations
   fact services wanted_services
   fact image describe_image "$1"
@@ -60,7 +61,7 @@ check_directory() {
 list_containers() {
   local ids
   ids=$(of_project)
-  [ -z "$ids" ] || timeout 30 docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}	{{.State.Status}}	{{with .State.Health}}{{.Status}}{{else}}none{{end}}	{{.Config.Image}}	{{.Image}}	{{.RestartCount}}' $ids
+  [ -z "$ids" ] || timeout 30 docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}	{{.State.Status}}	{{with .State.Health}}{{.Status}}{{else}}none{{end}}	{{.Config.Image}}	{{.Image}}	{{.RestartCount}}	{{index .Config.Labels "dbops.release"}}' $ids
 }
 
 # ID SERVICE of each container, stopped ones too, without those of `docker compose run`
@@ -76,9 +77,15 @@ of_project() {
 
 # container SERVICE      its id, remembered: each question to Docker costs a twentieth of a second
 container() {
-  local known=$scratch/container.$1
-  [ -s "$known" ] || of_project "$1" | head -n 1 >"$known"
-  cat "$known"
+  local known=$scratch/container.$1 id
+  if [ ! -s "$known" ]; then
+    id=$(of_project "$1" | head -n 1)
+    echo "$id"
+    # Not worth a failure where the memory is full.
+    echo "$id" >"$known" 2>/dev/null || rm -f "$known"
+  else
+    cat "$known"
+  fi
 }
 
 # To be called before anything that may give a service another container.
@@ -102,7 +109,7 @@ in_nginx() {
 # Bytes that are free: where the project lies, and on every disk, for Docker's is one of them.
 disk_space() {
   df --output=avail --block-size=1 "$directory" | tail -n 1
-  { df --output=avail,target --block-size=1 2>/dev/null || true; } | tail -n +2
+  { timeout 10 df --local --output=avail,target --block-size=1 2>/dev/null || true; } | tail -n +2
 }
 
 applied_migrations() {
@@ -159,11 +166,17 @@ hashes_of() {
 # Otherwise prints what serves and how many records there are: whoever had to wait may find another server than he saw.
 # The kernel's lock on descriptor 9, which agent.sh keeps open: it ends with the agent, however that ends.
 take_lock() {
-  if ! flock -w "$1" 9; then
+  local code=0
+  { true >&9; } 2>/dev/null || { echo "$directory/lock cannot be opened by $(id -un): $(ls -l "$directory/lock")" >&2; return 1; }
+  flock -w "$1" 9 || code=$?
+  if [ $code = 1 ]; then
     # Whoever locks it by hand writes nothing.
     cat "$directory/lock.json" 2>/dev/null || true
     return 4
   fi
+  [ $code = 0 ]
+  # Whoever had it until now may have changed them.
+  forget_containers
   cat >"$directory/lock.json.new" || { rm "$directory/lock.json.new"; return 1; }
   mv "$directory/lock.json.new" "$directory/lock.json"
   echo "$(live_number) $(count_records)"
@@ -230,7 +243,9 @@ put_files() {
 
 # same_files RELEASE PART      whether the project's present files are those of the release
 same_files() {
-  diff -rq --exclude=upstream "$directory/releases/$1/$2" "$directory/$2" >/dev/null 2>&1
+  local differing
+  differing=$(diff -rq "$directory/releases/$1/$2" "$directory/$2" 2>&1 | grep -vE 'nginx/upstream(/|: )production\.conf' || true)
+  [ -z "$differing" ]
 }
 
 # activate RELEASE      its files become the project's; not .env, and not the upstream file, which say what serves
@@ -238,13 +253,14 @@ same_files() {
 activate() {
   local from=$directory/releases/$1 file same=yes
   for file in compose.yaml compose nginx migrations; do same_files "$1" "$file" || same=no; done
-  if [ $same = yes ] && cmp -s "$from/nginx/upstream/local.conf" "$directory/nginx/upstream/local.conf"; then return; fi
+  if [ $same = yes ]; then return; fi
   cd "$from"
   find . -type f ! -path ./.env ! -path ./upstream.before ! -path ./services ! -path ./nginx/upstream/production.conf -print0 |
     while IFS= read -r -d '' file; do
       cmp -s "$file" "$directory/$file" && continue
       mkdir -p "$directory/${file%/*}"
       cp "$file" "$directory/$file.dbops-new"
+      sync "$directory/$file.dbops-new"
       mv "$directory/$file.dbops-new" "$directory/$file"
     done
   cd "$directory"
@@ -261,6 +277,8 @@ commit() {
 
 # record LINE      one write of less than a page: two lines never mix
 record() {
+  # One that was cut off when the disk was full or the power failed must not spoil the next.
+  if [ -s "$directory/releases.jsonl" ] && [ -n "$(tail -c 1 "$directory/releases.jsonl")" ]; then echo >>"$directory/releases.jsonl"; fi
   printf '%s\n' "$1" >>"$directory/releases.jsonl"
   sync "$directory/releases.jsonl"
 }
@@ -271,10 +289,14 @@ history() {
   [ ! -e "$directory/releases.jsonl" ] || cat "$directory/releases.jsonl"
 }
 
-# prune_release RELEASE IMAGE      its files, and the image unless IMAGE is "-"
+# prune_release RELEASE IMAGE      its files; and the image with this id under all its names, unless IMAGE is "-" or one of
+# the containers needs it
 prune_release() {
+  local names
   drop_release "$1"
-  [ "$2" = - ] || timeout 60 docker image rm "$2" >/dev/null
+  if [ "$2" = - ] || [ -n "$(timeout 30 docker ps --all --quiet --filter "ancestor=$2")" ]; then return; fi
+  names=$(timeout 30 docker image inspect --format '{{range .RepoTags}}{{println .}}{{end}}{{range .RepoDigests}}{{println .}}{{end}}' "$2")
+  timeout 60 docker image rm ${names:-$2} >/dev/null
 }
 
 # --- images ----------------------------------------------------------------------------------------------------------------
@@ -289,7 +311,13 @@ pull() {
       { rm -rf "$login"; cat "$scratch/login.err" >&2; return 10; }
     export DOCKER_CONFIG=$login
   fi
-  timeout -k 5 "$4" docker pull --quiet "$1" >/dev/null || { rm -rf "$login"; return 11; }
+  local code=0
+  timeout -k 5 "$4" docker pull --quiet "$1" >/dev/null || code=$?
+  case $code in
+    0) ;;
+    124 | 137) rm -rf "$login"; return 124 ;;
+    *) rm -rf "$login"; return 11 ;;
+  esac
   rm -rf "$login"
   unset DOCKER_CONFIG
   describe_image "$1"
@@ -315,14 +343,26 @@ compose() {
   timeout -k 10 "${seconds:-120}" docker compose --project-directory "$directory" --env-file "$values" "$@" </dev/null
 }
 
+# put_back RELEASE SERVICE…      after an undo: as that release has them; those that it does not have go
+put_back() {
+  local release=$1 known service again=()
+  shift
+  known=$(compose "$release" config --services)
+  for service in "$@"; do
+    if grep -qxF "$service" <<<"$known"; then again+=("$service"); else remove_service "$service"; fi
+  done
+  [ ${#again[@]} = 0 ] || up_services "$release" 120 "${again[@]}"
+}
+
 # up_services RELEASE SECONDS SERVICE…      starts them, or recreates them where their definition has changed
 # Not with --wait, which fails for a service whose health check is switched off, and for one that ends when it is done.
 up_services() {
-  local release=$1 seconds=$2 service
+  local release=$1 limit=$2 service
   shift 2
-  compose "$release" up --detach --no-deps --no-build --quiet-pull "$@"
+  # The images of the services may have to come first.
+  seconds=1800 compose "$release" up --detach --no-deps --no-build --quiet-pull "$@"
   for service in "$@"; do
-    await_service "$service" "$seconds" || { evidence "$service" >&2; return 1; }
+    await_service "$service" "$limit" || { evidence "$service" >&2; return 1; }
   done
 }
 
@@ -345,7 +385,7 @@ await_service() {
 
 # up_nginx RELEASE      without waiting for its health, which is that of the app behind it
 up_nginx() {
-  seconds=300 compose "$1" up --detach --no-deps --no-build --quiet-pull nginx
+  seconds=1800 compose "$1" up --detach --no-deps --no-build --quiet-pull nginx
   local tries=0
   until ask_nginx nginx >/dev/null 2>&1; do
     tries=$((tries + 1))
@@ -431,7 +471,11 @@ values_of() {
 
 # revive_slot SLOT      the stopped container of the release before, as it was
 revive_slot() {
-  timeout 60 docker start "$(of_project "app-$1")" >/dev/null
+  local id
+  id=$(container "app-$1")
+  # Where an earlier attempt to bring it back has failed, await_slot has taken this from it.
+  timeout 15 docker update --restart unless-stopped "$id" >/dev/null
+  timeout 60 docker start "$id" >/dev/null
 }
 
 stop_slot() {
@@ -443,11 +487,17 @@ stop_slot() {
 
 # unless_live SLOT FUNCTION WORDS…      where the traffic could not be switched back, what takes it must stay
 unless_live() {
-  local slot=$1
+  local slot=$1 says
   shift
-  if { ask_nginx release 2>/dev/null || true; cat "$directory/nginx/upstream/production.conf" 2>/dev/null || true; } |
-    grep -qE "^( *default \")?[0-9]+ $slot "; then
+  says=$({ ask_nginx release 2>/dev/null || true; cat "$directory/nginx/upstream/production.conf" 2>/dev/null || true; } |
+    sed -nE 's/^( *default ")?[0-9]+ (blue|green) (live|warm|bake).*/\2/p')
+  if grep -qx "$slot" <<<"$says"; then
     echo "app-$slot serves: it stays" >&2
+    return 1
+  fi
+  # No answer is no permission.
+  if [ -z "$says" ] && [ -n "$(of_project nginx)" ]; then
+    echo "nobody can say whether app-$slot serves: it stays" >&2
     return 1
   fi
   "$@"
@@ -461,6 +511,7 @@ recovered() {
     [ $SECONDS -lt $end ] || return 1
     sleep 0.5
   done
+  forget_containers
   nginx=$(of_project nginx) || return 1
   end=$((SECONDS + 20))
   until [ -z "$nginx" ] || ask_nginx nginx >/dev/null 2>&1; do
@@ -484,13 +535,24 @@ health check: exit code {{.ExitCode}} {{.Output}}{{end}}{{end}}' "$id" || true
 # switch_to STAMP      stdin: the new upstream file. Prints the time, and the workers that were there before.
 # Returns when new workers answer with the stamp. If they do not, the file that was there before is back.
 switch_to() {
+  cat >"$directory/nginx/upstream/production.conf.dbops-new" || return 1
+  take_over "$1"
+}
+
+# take_over STAMP      production.conf.dbops-new is the upstream file from now on; prints and returns what switch_to does
+# On a full disk too: renaming, and another name for a file that is there, need no room.
+take_over() {
   local file=$directory/nginx/upstream/production.conf
-  [ ! -e "$file" ] || cp "$file" "$scratch/upstream"
-  cat >"$file.dbops-new"
-  mv "$file.dbops-new" "$file"
+  [ -s "$file.dbops-new" ] || { echo "$file.dbops-new is empty" >&2; return 1; }
+  sync "$file.dbops-new" || return 1
+  [ ! -e "$file" ] || ln -f "$file" "$file.dbops-old" || return 1
+  mv "$file.dbops-new" "$file" || return 1
   date -u +%Y-%m-%dT%H:%M:%S.%NZ
-  reload "$1" && return
-  [ ! -e "$scratch/upstream" ] || mv "$scratch/upstream" "$file"
+  if reload "$1"; then
+    rm -f "$file.dbops-old"
+    return
+  fi
+  [ ! -e "$file.dbops-old" ] || mv "$file.dbops-old" "$file"
   in_nginx nginx -c /etc/nginx/dbops/production.conf -s reload >&2 || true
   return 1
 }
@@ -510,7 +572,8 @@ forget_nginx() {
 # switch_back RELEASE      to the upstream file from before this release. Prints what switch_to does.
 switch_back() {
   local before=$directory/releases/$1/upstream.before
-  switch_to "$(sed -n 's/^ *default "\(.*\)";.*/\1/p' "$before")" <"$before"
+  ln -f "$before" "$directory/nginx/upstream/production.conf.dbops-new"
+  take_over "$(sed -n 's/^ *default "\(.*\)";.*/\1/p' "$before")"
 }
 
 # retreat RELEASE SECONDS      switch_back, and then the requests that the release has already taken may end
@@ -583,15 +646,15 @@ drain() {
 }
 
 # watch SLOT SINCE SECONDS      what nginx logged about this slot since then, and whether it is ready through nginx
-# Prints: NOW REQUESTS ERRORS LINES READY STATUS
+# Prints: NOW REQUESTS ERRORS LINES READY STATUS; READY is "unknown" where nginx could not be asked
 watch() {
-  local id address now ready=no status
+  local id address now ready status
   sleep "$3"
   id=$(container "app-$1")
   status=$(timeout 15 docker inspect --format '{{.State.Status}}:{{.RestartCount}}' "$id")
   address=$(timeout 15 docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}' "$id")
   now=$(date -u +%Y-%m-%dT%H:%M:%S.%NZ)
-  if ask_nginx ready >/dev/null 2>&1; then ready=yes; fi
+  ready=$(in_nginx sh -c 'wget -q -T 3 -O /dev/null http://127.0.0.1:8081/ready 2>/dev/null && echo yes || echo no' 2>/dev/null) || ready=unknown
   timeout 15 docker logs --since "$2" --until "$now" --tail 20000 "$(container nginx)" 2>/dev/null |
     awk -v now="$now" -v addresses="$address" -v ready="$ready" -v status="$status" '
       BEGIN { count = split(addresses, address, " ") }
