@@ -1,6 +1,7 @@
 // scripts/lib/release.ts: what a server remembers about its releases, and which of them may go.
 import { describe, expect, test } from "bun:test";
 import {
+  chooseTarget,
   formatHistory,
   keptIn,
   latest,
@@ -161,4 +162,47 @@ release  verb      outcome  when (UTC)           took    schema          who    
 `.trim(),
   );
   expect(formatHistory([], undefined)).toBe("There is no release yet.");
+});
+
+describe("chooseTarget() without a number", () => {
+  const back = (release: number, previous: number) => record(release, { verb: "rollback", previous });
+  const rows: { name: string; records: Release[]; live: number | undefined; target: number | undefined }[] = [
+    { name: "what served before", records: [record(1), record(2), record(3)], live: 3, target: 2 },
+    { name: "nothing before the second", records: [record(1)], live: 1, target: undefined },
+    {
+      name: "not one that failed",
+      records: [record(1), record(2, { outcome: "undone" }), record(3, { previous: 1 })],
+      live: 3,
+      target: 1,
+    },
+    {
+      name: "not the bad one that somebody has gone back from before",
+      records: [record(1), record(2), back(1, 2), record(3, { previous: 1 })],
+      live: 3,
+      target: 1,
+    },
+    {
+      name: "twice: further back, not forward",
+      records: [record(1), record(2), record(3), back(2, 3)],
+      live: 2,
+      target: 1,
+    },
+    {
+      name: "from a release that repeats another: before that one",
+      records: [record(1), record(2), record(3), record(4, { verb: "rollback", of: 2, previous: 3 })],
+      live: 4,
+      target: 1,
+    },
+    {
+      name: "one that was cut off is passed over",
+      records: [record(1), record(2), record(4, { previous: 3 })],
+      live: 4,
+      target: 2,
+    },
+    { name: "nothing says what is live: the newest", records: [record(1), record(2)], live: undefined, target: 2 },
+  ];
+  test.each(rows)("$name", ({ records, live, target }) => {
+    if (target === undefined) expect(() => chooseTarget(records, live, undefined)).toThrow("there is no earlier one");
+    else expect(chooseTarget(records, live, undefined).release).toBe(target);
+  });
 });

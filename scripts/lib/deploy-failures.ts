@@ -30,18 +30,19 @@ export function afterUndo(result: Result | undefined, { previous }: Plan): { say
     const when = "once its present step has ended, unless it went down";
     return { says: `the connection ended first: the server ${says} by itself, ${when}`, next: look };
   }
+  const serving = /^serving (.*) ready=(\w+)$/m.exec(result.stdout);
+  const seen = serving ? `nginx says "${serving[1]}", ready: ${serving[2]}` : "nginx does not answer";
+  if (!previous && serving) return { says: seen, next: look };
   if (!previous) {
     const left = result.exitCode === 0 ? "" : "; not everything could be taken back";
     return { says: `nothing serves, Postgres and its data stay${left}`, next: result.exitCode === 0 ? [] : look };
   }
-  const serving = /^serving (.*) ready=(\w+)$/m.exec(result.stdout);
   if (serving?.[1]?.startsWith(`${previous.release} ${previous.slot} `) && serving[2] === "yes") {
     if (result.exitCode === 0) return { says: `release ${previous.release} serves as before`, next: [] };
     const trouble = result.stderr.trim().split("\n").at(-1);
     const says = `release ${previous.release} serves as before, but not everything was taken back: ${trouble}`;
     return { says, next: ["on the server: docker compose ps --all"] };
   }
-  const seen = serving ? `nginx says "${serving[1]}", ready: ${serving[2]}` : "nginx does not answer";
   return {
     says: `and release ${previous.release} could not be shown to serve again: ${seen}`,
     next: ["on the server: docker compose ps --all", "read docs/runbook/roll-back-by-hand.md"],

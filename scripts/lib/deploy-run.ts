@@ -1,4 +1,6 @@
 // What deploy and a rollback to an earlier release share: observe, plan, print, lock, carry out, tell.
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
 import type { Settings } from "./config.ts";
 import { formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "./deploy-plan.ts";
 import { deploy, type Job, pullImage } from "./deployment.ts";
@@ -11,6 +13,7 @@ import type { Release } from "./release.ts";
 import { parseServerState, type ServerState } from "./server-state.ts";
 import type { Session } from "./session.ts";
 import type { Server } from "./ssh.ts";
+import { upstreamFile } from "./upstream.ts";
 
 export type Run = {
   session: Session;
@@ -64,7 +67,7 @@ export async function runDeploy(run: Run): Promise<Outcome> {
       if (plan.nothing) return { plan, state };
       console.error(formatPlan(plan, wanted, run.server.host));
     }
-    const upstream = run.upstream ?? state.upstream;
+    const upstream = run.upstream ?? (state.live ? state.upstream : await ownUpstream(run.directory));
     const { record, failure } = await deploy({ ...run, wanted, state, plan, upstream });
     if (failure) throw new DeployFailed(failure, record);
     const summary = `release ${record.release} serves ${wanted.image}`;
@@ -88,6 +91,9 @@ class DeployFailed extends Error {
     this.record = record;
   }
 }
+
+/** Where the server's own file is of no use any more, the project's is what it should look like. */
+const ownUpstream = (directory: string) => readFile(join(directory, upstreamFile), "utf8");
 
 function holderOf({ who, at, wanted }: Run): Holder {
   return { who, at, why: `${wanted.again ? "rollback" : "deploy"} of ${wanted.image}` };

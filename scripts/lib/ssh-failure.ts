@@ -151,6 +151,12 @@ const reasons: readonly Reason[] = [
     exitCode: exitCodes.usage,
   },
   {
+    says: /No space left on device/,
+    what: ({ host }) => `Cannot work on ${host}`,
+    why: () => "there is no room left on its disk, or in /dev/shm",
+    next: ({ host }) => [`on ${host}: df -h / /dev/shm`],
+  },
+  {
     says: /Timeout, server \S+ not responding|Broken pipe|Connection (?:reset|closed)|closed by remote host|Connection to .* timed out/,
     what: lost,
     why: () => "what was begun there may still be running",

@@ -158,7 +158,7 @@ describe("with an app whose validator knows the schema that it needs", () => {
     expect(live).toMatchObject({ outcome: "done", schemaVersion: "20260702090000" });
     const failure = await refused([], 5);
     expect(failure).toContain(
-      "does not fit the database: it was built for 20260701090000, the database is at 20260702090000",
+      "does not fit the database: it was built for 20260101090300, the database is at 20260702090000",
     );
     expect(failure).toContain("Table sessions is missing");
     expect(failure).toContain(`release ${live.release} serves as before`);

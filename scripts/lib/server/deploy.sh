@@ -416,8 +416,24 @@ invalid_indexes() {
 
 # start_slot RELEASE SLOT      what an interrupted start may have left under this service goes first
 start_slot() {
+  local words=(up --detach --no-deps --no-build --pull never "app-$2")
   remove_service "app-$2"
-  compose "$1" up --detach --no-deps --no-build --pull never "app-$2"
+  compose "$1" "${words[@]}" 2>"$scratch/up" && return
+  if ! grep -q 'endpoint with name .* already exists' "$scratch/up"; then
+    cat "$scratch/up" >&2
+    return 1
+  fi
+  forget_endpoint "$project-app-$2-1"
+  remove_service "app-$2"
+  compose "$1" "${words[@]}"
+}
+
+# forget_endpoint CONTAINER      where its removal was cut off, by a full disk for instance, Docker still has it in its networks
+forget_endpoint() {
+  local network
+  for network in $(timeout 15 docker network ls --quiet --filter "label=com.docker.compose.project=$project"); do
+    timeout 15 docker network disconnect --force "$network" "$1" 2>/dev/null || true
+  done
 }
 
 remove_service() {
@@ -439,7 +455,8 @@ await_slot() {
     sleep 0.25
   done
   if [ "${state##* }" -ge "$3" ]; then
-    timeout 15 docker update --restart no "$id" >/dev/null
+    # It may say that it cannot update what has just stopped, and has done it all the same.
+    timeout 15 docker update --restart no "$id" >/dev/null 2>&1 || true
     timeout 15 docker wait "$id" >/dev/null || true
   fi
   echo "$state"
@@ -539,7 +556,7 @@ switch_to() {
   take_over "$1"
 }
 
-# take_over STAMP      production.conf.dbops-new is the upstream file from now on; prints and returns what switch_to does
+# take_over STAMP [or-by-signal]      production.conf.dbops-new is the upstream file from now on; prints and returns what switch_to does
 # On a full disk too: renaming, and another name for a file that is there, need no room.
 take_over() {
   local file=$directory/nginx/upstream/production.conf
@@ -548,7 +565,7 @@ take_over() {
   [ ! -e "$file" ] || ln -f "$file" "$file.dbops-old" || return 1
   mv "$file.dbops-new" "$file" || return 1
   date -u +%Y-%m-%dT%H:%M:%S.%NZ
-  if reload "$1"; then
+  if reload "$1" || { [ "${2:-}" = or-by-signal ] && reload_by_signal; }; then
     rm -f "$file.dbops-old"
     return
   fi
@@ -573,7 +590,7 @@ forget_nginx() {
 switch_back() {
   local before=$directory/releases/$1/upstream.before
   ln -f "$before" "$directory/nginx/upstream/production.conf.dbops-new"
-  take_over "$(sed -n 's/^ *default "\(.*\)";.*/\1/p' "$before")"
+  take_over "$(sed -n 's/^ *default "\(.*\)";.*/\1/p' "$before")" or-by-signal
 }
 
 # retreat RELEASE SECONDS      switch_back, and then the requests that the release has already taken may end
@@ -604,6 +621,23 @@ reload() {
       sleep 0.05
     done
     echo $workers' sh "$1"
+}
+
+# On a full disk Docker starts no program in a container, but a signal gets there. New workers prove that nginx took the file.
+reload_by_signal() {
+  local id before tries=0
+  id=$(container nginx)
+  before=$(nginx_workers "$id")
+  timeout 15 docker kill --signal HUP "$id" >/dev/null || return 1
+  while [ "$(nginx_workers "$id")" = "$before" ]; do
+    tries=$((tries + 1))
+    [ $tries -lt 40 ] || return 1
+    sleep 0.25
+  done
+}
+
+nginx_workers() {
+  timeout 15 docker top "$1" -eo pid,args | grep 'nginx: worker' || true
 }
 
 # serving      what the last step of an undo has to show: who answers now, and whether it is ready
@@ -649,6 +683,8 @@ drain() {
 # Prints: NOW REQUESTS ERRORS LINES READY STATUS; READY is "unknown" where nginx could not be asked
 watch() {
   local id address now ready status
+  # A request that is always logged: without a line of its own, the log cannot be read, and no line means nothing.
+  in_nginx sh -c 'printf "GET / HTTP/1.0\r\n\r\n" | nc -w 1 127.0.0.1 8080 >/dev/null' 2>/dev/null || true
   sleep "$3"
   id=$(container "app-$1")
   status=$(timeout 15 docker inspect --format '{{.State.Status}}:{{.RestartCount}}' "$id")
