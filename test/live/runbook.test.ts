@@ -1,14 +1,19 @@
 // The runbook, followed to the letter: the fault is made, then every block of its page is run by a plain shell with
 // docker compose, in a project whose scripts have been deleted.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fingerprintOf } from "../../scripts/lib/known-hosts.ts";
 import { type Result, run } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { startEngine } from "../lab/engine.ts";
 import { brokenMigration, up } from "../lab/observe.ts";
+import { plainSsh } from "../lab/plain-ssh.ts";
 import { buildAppImage, createProject, type Project } from "../lab/project.ts";
 import { repository } from "../lab/repository.ts";
+import { blocksOf } from "../lab/runbook.ts";
+import { startServer } from "../lab/server.ts";
 
 setDefaultTimeout(120_000);
 
@@ -25,13 +30,15 @@ beforeAll(async () => {
 });
 afterAll(() => project?.remove());
 
-test("every page is in the index, and every page has a test here", async () => {
+test("every page is in the index, and every page has a test here or in runbook-deploy.test.ts", async () => {
   const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
   const index = await readFile(join(repository, "docs/runbook/README.md"), "utf8");
   const linked = new Set([...index.matchAll(/\((\S+\.md)\)/g)].map(([, page]) => page!));
   expect([...linked].sort()).toEqual(pages);
-  const here = await readFile(import.meta.path, "utf8");
-  expect(pages.filter((page) => !here.includes(`"${page.replace(/\.md$/, "")}"`))).toEqual([]);
+  const tests = await Promise.all(
+    ["runbook", "runbook-deploy"].map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")),
+  );
+  expect(pages.filter((page) => !tests.join("").includes(`"${page.replace(/\.md$/, "")}"`))).toEqual([]);
 });
 
 test("README: the first look", async () => {
@@ -107,23 +114,41 @@ describe("on a server", () => {
   });
 });
 
+test("host-key-changed", async () => {
+  const page = "host-key-changed";
+  const server = await startServer({ kind: "docker" });
+  const tools = await mkdtemp(join(tmpdir(), "dbops-runbook-"));
+  const login = `IdentityFile ${server.privateKeyFile}\nBatchMode yes\n`;
+  const environment = await plainSsh(tools, login);
+  const pinned = "AAAAC3NzaC1lZDI1NTE5AAAAIO0SlsHDJA3M8iu9qwAjDzgL0wm+OiGpgYxhJURUmJrv";
+  const fingerprint = fingerprintOf({ key: server.hostKey.split(" ")[1]! });
+  try {
+    await project.write("known_hosts", `${server.address} ssh-ed25519 ${pinned}\n`);
+    const diagnosis = await follow(page, "Diagnosis", { environment });
+    expect(diagnosis.match(/SHA256:\S+/g)).toEqual([fingerprintOf({ key: pinned }), fingerprint]);
+    await expect(follow(page, "Verify", { environment })).rejects.toThrow();
+    expect(await follow(page, "Mitigation", { environment })).toContain(fingerprint);
+    await follow(page, "Verify", { environment });
+  } finally {
+    await server.stop();
+    for (const path of [tools, join(project.directory, "known_hosts")])
+      await rm(path, { recursive: true, force: true });
+  }
+});
+
 /** Runs a section's blocks in a shell, each to its end. @returns what they printed. */
 async function follow(
   page: string,
   section?: string,
-  options: { mayFail?: boolean; in?: Project } = {},
+  options: { mayFail?: boolean; in?: Project; environment?: Record<string, string | undefined> } = {},
 ): Promise<string> {
-  const text = await readFile(join(repository, "docs/runbook", `${page}.md`), "utf8");
-  const part = section ? text.split(/^## /m).find((piece) => piece.startsWith(`${section}\n`)) : text;
-  const blocks = [...(part ?? "").matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block!);
-  expect(blocks.length, `blocks in ${page}.md, ${section ?? "whole page"}`).toBeGreaterThan(0);
   const where = options.in ?? project;
   let printed = "";
-  for (const block of blocks) {
+  for (const block of await blocksOf(page, section)) {
     const { stdout, stderr }: Result = await run({
       argv: ["bash", "-euo", "pipefail", "-c", block],
       directory: where.directory,
-      environment: { ...environment, COMPOSE_PROJECT_NAME: where.name },
+      environment: { ...environment, COMPOSE_PROJECT_NAME: where.name, ...options.environment },
       accept: options.mayFail ? [0, 1] : [0],
       timeoutSeconds: 120,
     });
