@@ -2,20 +2,22 @@
 //   npm run demo                                              stays up: http://localhost:8080/health
 //   npm run demo -- --down                                    and is gone
 //   npm run demo -- --json --once --engine embedded           one JSON document on stdout, then everything is gone again
+//   npm run demo -- --deploy                                  a server, and deploys to it under load; stays until Ctrl-C
 import { parseArguments } from "../scripts/lib/args.ts";
 import { exitCodes, Failure } from "../scripts/lib/failure.ts";
 import { runIfMain } from "../scripts/lib/verb.ts";
 import { interruption } from "../scripts/lib/wait.ts";
-import { removeLastProject, withProject } from "./demo/project.ts";
+import { deploy } from "./demo/deploy.ts";
+import { removeLastProject } from "./demo/project.ts";
 import type { Scene } from "./demo/scene.ts";
 import { up } from "./demo/up.ts";
 
 /** What can be shown. Another scene is a file beside up.ts and a line here. */
-const scenes: Readonly<Record<string, Scene>> = { up };
+const scenes: Readonly<Record<string, Scene>> = { up, deploy };
 
 const commandLine = {
   command: "npm run demo --",
-  purpose: "Creates a project in .demo/ and shows it at work.",
+  purpose: "Creates a project and shows it at work.",
   flags: {
     engine: {
       value: "ENGINE",
@@ -39,10 +41,7 @@ async function main(argv: readonly string[]): Promise<void> {
   }
   const scene = scenes[chosen[0] ?? "up"]!;
   const { engine, once, json } = flags as { engine?: "docker" | "embedded"; once: boolean; json: boolean };
-  const interrupted = interruption();
-  const result = await withProject({ engine, once, interrupted }, (project) =>
-    scene.play(project, { once, json, interrupted }),
-  );
+  const result = await scene.play({ engine, once, json, interrupted: interruption() });
   if (result.exitCode !== exitCodes.done) process.exit(result.exitCode);
 }
 

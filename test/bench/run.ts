@@ -8,7 +8,8 @@ import { runIfMain } from "../../scripts/lib/verb.ts";
 type Bench = { bench(): Promise<void> };
 
 async function main(words: readonly string[]): Promise<void> {
-  const files = (await readdir(import.meta.dirname)).filter((file) => file !== "run.ts").sort();
+  const all = await readdir(import.meta.dirname);
+  const files = all.filter((file) => file.endsWith(".ts") && file !== "run.ts").sort();
   const names = files.map((file) => file.replace(/\.ts$/, ""));
   const chosen = names.filter((name) => words.length === 0 || words.some((word) => name.startsWith(word)));
   if (chosen.length === 0) {

@@ -15,7 +15,7 @@ project=$3
 
 # Secrets pass through here, so in memory where there is such a place, with room in it.
 umask 022
-scratch=$(mktemp -d "/dev/shm/dbops.$$.XXXXXXXX" 2>/dev/null) && head -c 1M /dev/zero 2>/dev/null >"$scratch/in" ||
+scratch=$(mktemp -d "/dev/shm/dbops.$$.XXXXXXXX" 2>/dev/null) && head -c 1M /dev/zero 2>/dev/null >"$scratch/room" && rm "$scratch/room" ||
   { rm -rf "$scratch"; scratch=$(mktemp -d); }
 trap 'rm -rf "$scratch"' EXIT
 # One that was killed could not tidy up.

@@ -1,0 +1,168 @@
+// The line goes dead in the middle of a deploy: packets are dropped, nobody is told. The one who deploys notices in time, the
+// server tidies up by itself while nobody can reach it, and the next deploy comes further.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { join } from "node:path";
+import { sendSignal } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
+import {
+  agentsOf,
+  deployUntil,
+  liveAndNext,
+  runDeploy,
+  type Scene,
+  serving,
+  settled,
+  startScene,
+} from "../lab/interrupted-deploy.ts";
+
+let scene: Scene;
+beforeAll(async () => {
+  // A name of its own: by it the agent is found among all processes of this machine.
+  scene = await startScene({ name: "cable", config: { deploy: { bakeSeconds: 3 } } });
+  await liveAndNext(scene);
+}, 300_000);
+afterAll(async () => {
+  await scene?.server.reconnect();
+  await scene?.stop();
+});
+
+/** Until the server has given up by itself. */
+const agentIsGone = () => poll({ seconds: 90 }, async () => agentsOf(scene.project).length === 0 || undefined);
+
+const lost = (release: number, previous: number, host: string) =>
+  `Release ${release} was not deployed: Lost the connection to ${host}: what was begun there may still be running; the connection ended first: the server goes back to release ${previous} by itself, once its present step has ended, unless it went down
+  | Timeout, server ${host} not responding.
+  next: the same command again
+  next: bun scripts/deploy.ts --history
+  read: docs/deploy.md
+`;
+
+async function whileCutOff<T>(work: () => Promise<T>): Promise<T> {
+  await scene.server.cutOff();
+  try {
+    return await work();
+  } finally {
+    await scene.server.reconnect();
+  }
+}
+
+async function cutAfter(step: string) {
+  const { live, next } = await liveAndNext(scene);
+  const deploy = await deployUntil(scene, next, step);
+  const end = await whileCutOff(async () => {
+    const end = await deploy.end();
+    expect(await agentIsGone()).toBe(true);
+    return end;
+  });
+  const { at, records } = await settled(scene);
+  return { live, next, end, at, record: records.at(-1)! };
+}
+
+test("with the times that everybody has: told after 20 s, undone a few seconds later", async () => {
+  const { live, end, at, record } = await cutAfter("start");
+  expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+  expect(end.stderr).toEndWith(`\n${lost(record.release, record.previous, scene.server.address)}`);
+  expect(record).toMatchObject({ outcome: "interrupted", reason: "the connection was lost" });
+  expect(at).toEqual(serving(live.release));
+}, 180_000);
+
+test("a line that is dead for a few seconds only delays it", async () => {
+  const { next } = await liveAndNext(scene);
+  const deploy = await deployUntil(scene, next, "upload");
+  await whileCutOff(() => new Promise((resolve) => setTimeout(resolve, 3000)));
+  expect(await deploy.end()).toMatchObject({ exitCode: 0 });
+  expect((await settled(scene)).at).toEqual(serving(next.release));
+}, 120_000);
+
+describe("with shorter times, all else as it is", () => {
+  beforeAll(async () => {
+    const { edit } = scene.project;
+    await edit("scripts/lib/session.ts", (text) =>
+      text
+        .replace("patienceSeconds = 20", "patienceSeconds = 4")
+        .replace("heartbeatSeconds = 5", "heartbeatSeconds = 1"),
+    );
+    await edit("scripts/lib/ssh.ts", (text) => text.replace('ServerAliveInterval: "5"', 'ServerAliveInterval: "1"'));
+  });
+
+  test.each(["files", "switch"])(
+    "cut off after %s: the server goes back",
+    async (step) => {
+      const { live, end, at, record } = await cutAfter(step);
+      expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+      expect(end.stderr).toEndWith(`\n${lost(record.release, record.previous, scene.server.address)}`);
+      expect(record).toMatchObject({ outcome: "interrupted", reason: "the connection was lost" });
+      expect(at).toEqual(serving(live.release));
+    },
+    120_000,
+  );
+
+  test("cut off when there is no way back any more: the server goes on to the end", async () => {
+    const { next, end, at, record } = await cutAfter("commit");
+    expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(end.stderr).toContain(
+      `Release ${record.release} serves, but the end of its deploy failed: Lost the connection to ${scene.server.address}: what was begun there may still be running; the server tries the rest by itself\n`,
+    );
+    expect(record.outcome).toBe("done");
+    expect(at).toEqual(serving(next.release));
+    const again = await runDeploy(scene, next);
+    expect(again).toMatchObject({
+      exitCode: 0,
+      stdout: `Release ${record.release} serves exactly this already.\n`,
+    });
+  }, 120_000);
+
+  test("a laptop that falls asleep while it watches: the server goes back; awake again, it is told so", async () => {
+    const { live, next } = await liveAndNext(scene);
+    const deploy = await deployUntil(scene, next, "switch");
+    const group = [-deploy.program.pid, -deploy.sshPid()];
+    for (const pid of group) sendSignal(pid, "SIGSTOP");
+    expect(await agentIsGone()).toBe(true);
+    for (const pid of group) sendSignal(pid, "SIGCONT");
+    const end = await deploy.end();
+    expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+    const { at, records } = await settled(scene);
+    expect(at).toEqual(serving(live.release));
+    const { release, previous } = records.at(-1)!;
+    expect(end.stderr).toContain(
+      `Release ${release} was not deployed: Lost the connection to ${scene.server.address}: `,
+    );
+    expect(end.stderr).toContain(`the server goes back to release ${previous} by itself`);
+  }, 120_000);
+
+  test("who is quiet for longer than that, or whose step takes longer, is not lost", async () => {
+    const { next } = await liveAndNext(scene);
+    const text = "-- migrate:up\nselect pg_sleep(6);\n\n-- migrate:down\nselect 1;\n";
+    await scene.project.write("migrations/20990101000000_slow.sql", text);
+    await scene.project.configure({ deploy: { bakeSeconds: 1, hooks: { before: ["sleep", "6"] } } });
+    expect(await runDeploy(scene, next)).toMatchObject({ exitCode: 0 });
+    expect((await settled(scene)).at).toEqual(serving(next.release));
+  }, 120_000);
+
+  test("cut off in the middle of what it sends: half of it is not used, and the server waits no longer", async () => {
+    const { project, server } = scene;
+    const library = (name: string) => import(join(project.directory, "scripts/lib", name));
+    const { openSession } = (await library("session.ts")) as typeof import("../../scripts/lib/session.ts");
+    const { knownHostsFile, privateKeyFile: keyFile } = server;
+    const session = await openSession({
+      ...{ directory: project.folder, project: project.name },
+      server: { user: "deploy", host: server.address, port: 22, knownHostsFile, keyFile },
+    });
+    session.ifLost([["touch", "undone"]]);
+    await server.slow(8);
+    const call = session.call(["touch", "half"], { stdin: Buffer.alloc(8e6) });
+    const ended = call.then(
+      () => "answered",
+      (error: Error) => error.message,
+    );
+    // A second's worth is on its way, of eight.
+    await server.ssh("until du --bytes /dev/shm/dbops.*/in | grep --quiet '^[0-9]\\{6\\}'; do sleep 0.05; done");
+    await whileCutOff(async () => {
+      expect(await ended).toStartWith(`Lost the connection to ${server.address}`);
+      expect(await agentIsGone()).toBe(true);
+    });
+    await server.fast();
+    expect((await server.ssh("ls; ls -A /dev/shm")).stdout).toBe("undone\n");
+    await session.close();
+  }, 120_000);
+});
