@@ -36,11 +36,6 @@ export async function lookAt(server: Server, project: DeployProject): Promise<Lo
 }
 
 /** The records alone. */
-export async function recordsOn(server: Server, project: DeployProject): Promise<Release[]> {
-  return (await lookAt(server, project)).records;
-}
-
-/** The records alone. */
 export async function recordsOn(server: Server, { folder }: DeployProject): Promise<Release[]> {
   return readRecords(
     (await server.ssh(`[ ! -e '${folder}/releases.jsonl' ] || cat '${folder}/releases.jsonl'`)).stdout,

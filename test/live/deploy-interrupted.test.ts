@@ -43,7 +43,7 @@ async function addMigration(seconds: number): Promise<void> {
 
 test("a first deploy that is killed leaves nothing that runs, and the next one comes further", async () => {
   await scene.project.resetServer();
-  for (const step of ["files", "services", "migrate", "healthy", "bake"]) {
+  for (const step of ["files", "services", "healthy", "bake"]) {
     const deploy = await deployUntil(scene, scene.images[0]!, step);
     killWithSsh(deploy);
     expect((await deploy.end()).exitCode).toBe("SIGKILL");
