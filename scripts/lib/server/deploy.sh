@@ -296,7 +296,11 @@ prune_release() {
   drop_release "$1"
   if [ "$2" = - ] || [ -n "$(timeout 30 docker ps --all --quiet --filter "ancestor=$2")" ]; then return; fi
   names=$(timeout 30 docker image inspect --format '{{range .RepoTags}}{{println .}}{{end}}{{range .RepoDigests}}{{println .}}{{end}}' "$2")
-  timeout 60 docker image rm ${names:-$2} >/dev/null
+  # With its last name the image goes, and whatever else it was called is unknown then.
+  timeout 60 docker image rm ${names:-$2} >/dev/null 2>"$scratch/prune" && return
+  timeout 15 docker image inspect "$2" >/dev/null 2>&1 || return 0
+  cat "$scratch/prune" >&2
+  return 1
 }
 
 # --- images ----------------------------------------------------------------------------------------------------------------
