@@ -248,10 +248,10 @@ describe("an image that", () => {
 
   test("never gets healthy", async () => {
     const deploy = () => fails({ image: images.unhealthy!, ...failed("healthy", true) });
-    const message = await withDeploy({ healthSeconds: 4, bakeSeconds: 0 }, deploy);
+    const message = await withDeploy({ healthSeconds: 2, bakeSeconds: 0 }, deploy);
     expect(
       message,
-    ).toBe(`Release N was not deployed: app-SLOT is not healthy: after 4 s it is running, starting, and /health/ready answers 503 {"status":"unready","release":"unhealthy"}; release N serves as before
+    ).toBe(`Release N was not deployed: app-SLOT is not healthy: after 2 s it is running, starting, and /health/ready answers 503 {"status":"unready","release":"unhealthy"}; release N serves as before
   | {"time":"TIME","message":"starting","release":"unhealthy","behaviour":"unhealthy"}
   | {"time":"TIME","message":"listening","release":"unhealthy","milliseconds":N}
   | state: running, exit code 0, out of memory: false, restarts: N
@@ -430,6 +430,8 @@ describe("files that", () => {
   | DOWNTIME: postgres is recreated, because its definition has changed
   next: the same command with --allow-downtime
   read: docs/deploy.md`);
+    const plan = await project.run("deploy", [...words(images[next()]!), "--plan"], { environment: login() });
+    expect(plan.stdout).toContain("\n  DOWNTIME: postgres is recreated, because its definition has changed\n");
     const limit = "docker inspect --format '{{.HostConfig.Memory}}' shop-postgres-1";
     await fails({ words: ["--allow-downtime"], image: images.crash!, ...failed("healthy", true) });
     expect((await server.ssh(limit)).stdout).toBe(`${2 ** 30}\n`);

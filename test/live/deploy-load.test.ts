@@ -15,7 +15,7 @@ const images: PushedImage[] = [];
 
 beforeAll(async () => {
   [server, registry] = await Promise.all([startServer({ kind: "docker", withImages: true }), startRegistry()]);
-  project = await createDeployProject({ server, registry, config: { deploy: { bakeSeconds: 1 } } });
+  project = await createDeployProject({ server, registry, config: { deploy: { bakeSeconds: 0 } } });
   for (const release of ["a1", "a2", "a3"]) images.push(await project.buildApp({ release }));
   await deploy(images[0]!);
 }, 300_000);
@@ -46,7 +46,8 @@ test("20 deploys in a row fail no request", async () => {
   expect(report).toMatchObject({ failed: 0, failures: {}, firstFailures: [] });
   expect(report.rate).toBeGreaterThanOrEqual(500);
   expect(Object.keys(report.releases).sort()).toEqual(["a1", "a2", "a3"]);
-  const { records } = await lookAt(server, project);
+  const { records, traces } = await lookAt(server, project);
+  expect(traces.releases).toEqual(["17", "18", "19", "20", "21"]);
   expect(records.slice(-20).map(({ outcome }) => outcome)).toEqual(Array.from({ length: 20 }, () => "done"));
 }, 600_000);
 

@@ -74,7 +74,11 @@ test("a first deploy and a second one show no secret to anybody", async () => {
   await run({ argv: ["sh", "-c", "sleep 0.3", secrets.HEALTH_TOKEN!] });
   const { found, seen, rounds } = await watch.stop();
   console.log(`${seen.length} command lines seen, all processes looked at ${rounds} times`);
-  expect(found).toEqual([`sh -c sleep 0.3 ${secrets.HEALTH_TOKEN} `]);
+  const control = `sh -c sleep 0.3 ${secrets.HEALTH_TOKEN} `;
+  // Its parent, caught between its fork and its exec, shows the same words as it quotes them.
+  const isControl = (line: string) => line.replaceAll(/\$?'/g, "").endsWith(control);
+  expect(found).toContain(control);
+  expect(found.filter((line) => !isControl(line))).toEqual([]);
 
   for (const program of [
     /^bash -s -- /,

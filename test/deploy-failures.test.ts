@@ -1,0 +1,210 @@
+// scripts/lib/deploy-failures.ts: each reason why a deploy cannot go on, as people read it. Most of them happen in test/live/;
+// here are those that would take a broken registry, or a server that cannot be mended.
+import { describe, expect, test } from "bun:test";
+import {
+  afterUndo,
+  checkArchitecture,
+  cutOff,
+  migrationFailed,
+  nginxRefuses,
+  pullFailed,
+} from "../scripts/lib/deploy-failures.ts";
+import type { Plan } from "../scripts/lib/deploy-plan.ts";
+import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import type { Result } from "../scripts/lib/run.ts";
+
+const said = (failure: Failure) => `${formatFailure(failure)}\nexit ${failure.exitCode}`;
+
+describe("pullFailed()", () => {
+  const docker = "Error response from daemon: ";
+  const rows: { name: string; code?: number; stderr: string; why: string }[] = [
+    { name: "took too long", code: 124, stderr: "", why: "it took longer than 1800 s" },
+    {
+      name: "wrong password",
+      code: 10,
+      stderr: `${docker}Get "https://ghcr.io/v2/": unauthorized: authentication required`,
+      why: "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
+    },
+    {
+      name: "wrong password, on Docker Hub",
+      code: 10,
+      stderr: `${docker}unauthorized: incorrect username or password`,
+      why: "the registry does not accept DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
+    },
+    {
+      name: "no registry to log in to",
+      code: 10,
+      stderr: `${docker}Get "https://10.0.0.1:5000/v2/": dial tcp 10.0.0.1:5000: connect: connection refused`,
+      why: "the registry does not answer",
+    },
+    {
+      name: "no login",
+      stderr: `${docker}Head "https://ghcr.io/v2/me/shop/manifests/1": no basic auth credentials`,
+      why: "the registry wants a login: set DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
+    },
+    {
+      name: "no such repository, as Docker Hub says it",
+      stderr: `${docker}pull access denied for me/shop, repository does not exist or may require 'docker login'`,
+      why: "the registry wants a login: set DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
+    },
+    {
+      name: "no such tag",
+      stderr: `${docker}manifest for ghcr.io/me/shop:1 not found: manifest unknown`,
+      why: "the registry does not have it",
+    },
+    {
+      name: "no such host",
+      stderr: `${docker}Get "https://ghcr.example/v2/": dial tcp: lookup ghcr.example on 127.0.0.53:53: no such host`,
+      why: "the registry does not answer",
+    },
+    { name: "cut off", stderr: "unexpected EOF", why: "the registry does not answer" },
+    { name: "something else", stderr: `${docker}invalid tar header`, why: "see below" },
+  ];
+  test.each(rows)("$name", ({ code = 11, stderr, why }) => {
+    const details = stderr ? `  | ${stderr}\n` : "";
+    expect(said(pullFailed("ghcr.io/me/shop:1", code, `${stderr}\n`, 1800))).toBe(
+      `The server cannot pull ghcr.io/me/shop:1: ${why}
+${details}  next: docker pull ghcr.io/me/shop:1   # here, with the same credentials
+  next: or send it over SSH: the same command with --transfer ssh
+exit 1`.replace("\n\n", "\n"),
+    );
+  });
+
+  test("a full disk has a page of its own", () => {
+    const stderr = "failed to register layer: write /usr/lib/x: no space left on device";
+    expect(said(pullFailed("ghcr.io/me/shop:1", 11, stderr, 1800))).toBe(
+      `The server cannot pull ghcr.io/me/shop:1: the server's disk is full
+  | ${stderr}
+  next: on the server: docker system df
+  read: docs/runbook/disk-full.md
+exit 1`,
+    );
+  });
+});
+
+describe("afterUndo()", () => {
+  const plan = { previous: { release: 7, slot: "blue" } } as Plan;
+  const first = { previous: undefined } as Plan;
+  const result = (stdout: string, changes: Partial<Result> = {}): Result => ({
+    ...{ exitCode: 0, stdout, stderr: "", seconds: 1 },
+    ...changes,
+  });
+  const look = "bun scripts/deploy.ts --history";
+  const containers = "on the server: docker compose ps --all";
+  const byHand = "read docs/runbook/roll-back-by-hand.md";
+  const rows: { name: string; result?: Result; plan?: Plan; says: string; next: string[] }[] = [
+    {
+      name: "nobody has told",
+      says: "the connection ended first: the server goes back to release 7 by itself, once its present step has ended, unless it went down",
+      next: [look],
+    },
+    {
+      name: "nobody has told, of the first one",
+      plan: first,
+      says: "the connection ended first: the server removes it by itself, once its present step has ended, unless it went down",
+      next: [look],
+    },
+    {
+      name: "as before",
+      result: result("switched back in 90 ms\nserving 7 blue live ready=yes\n"),
+      says: "release 7 serves as before",
+      next: [],
+    },
+    {
+      name: "as before, with something left",
+      result: result("serving 7 blue live ready=yes\n", { exitCode: 1, stderr: "one\nrm: cannot remove\n" }),
+      says: "release 7 serves as before, but not everything was taken back: rm: cannot remove",
+      next: [containers],
+    },
+    {
+      name: "the wrong one",
+      result: result("serving 8 green bake ready=yes\n"),
+      says: 'and release 7 could not be shown to serve again: nginx says "8 green bake", ready: yes',
+      next: [containers, byHand],
+    },
+    {
+      name: "not ready",
+      result: result("serving 7 blue live ready=no\n"),
+      says: 'and release 7 could not be shown to serve again: nginx says "7 blue live", ready: no',
+      next: [containers, byHand],
+    },
+    {
+      name: "another release that begins with the same digit",
+      result: result("serving 70 blue live ready=yes\n"),
+      says: 'and release 7 could not be shown to serve again: nginx says "70 blue live", ready: yes',
+      next: [containers, byHand],
+    },
+    {
+      name: "nginx is gone",
+      result: result("", { exitCode: 1 }),
+      says: "and release 7 could not be shown to serve again: nginx does not answer",
+      next: [containers, byHand],
+    },
+    {
+      name: "the first one",
+      plan: first,
+      result: result(""),
+      says: "nothing serves, Postgres and its data stay",
+      next: [],
+    },
+    {
+      name: "the first one, with something left",
+      plan: first,
+      result: result("", { exitCode: 1 }),
+      says: "nothing serves, Postgres and its data stay; not everything could be taken back",
+      next: [look],
+    },
+  ];
+  test.each(rows)("$name", ({ result, plan: one = plan, says, next }) => {
+    expect(afterUndo(result, one)).toEqual({ says, next });
+  });
+});
+
+describe("migrationFailed()", () => {
+  const output = "Applying: 2_b.sql\nApplied: 2_b.sql in 3ms\nError: pq: could not create unique index (23505)\n";
+  test("an index that was left half-built is named, whatever the reason", async () => {
+    expect(said(await migrationFailed({ output, isLock: false, spoilt: ["one", 'app."Two"'], tries: 1 }))).toBe(
+      `Cannot apply migrations/2_b.sql: pq: could not create unique index (23505); it has left an index that is not valid: one, app."Two"
+  | Applying: 2_b.sql
+  | Error: pq: could not create unique index (23505)
+  next: correct migrations/2_b.sql
+  next: in psql on the server: DROP INDEX CONCURRENTLY one; DROP INDEX CONCURRENTLY app."Two";
+  next: then deploy again
+  read: docs/runbook/migration-failed.md
+exit 1`,
+    );
+  });
+
+  test("a container that does not start is no fault of a file", async () => {
+    const refused = "Error response from daemon: No such image: ghcr.io/amacneil/dbmate:2.36.0";
+    expect(said(await migrationFailed({ output: refused, isLock: false, spoilt: [], tries: 1 }))).toBe(
+      `Cannot migrate: the container of dbmate does not start
+  | ${refused}
+  next: on the server: docker compose pull migrations
+  next: then deploy again
+exit 1`,
+    );
+  });
+});
+
+test("nginxRefuses() names the project's own files", () => {
+  const stderr = '[emerg] unknown directive "x" in /tmp/check/nginx/shared/app.conf:3\n';
+  expect(said(nginxRefuses(stderr))).toBe(`nginx does not accept the new configuration: nginx -t has failed
+  | [emerg] unknown directive "x" in nginx/shared/app.conf:3
+  next: correct nginx/, then deploy again
+exit 2`);
+});
+
+test("checkArchitecture() accepts the server's own, and says how to build for it", () => {
+  const image = { reference: "shop:1", id: "sha256:1d", architecture: "arm64", release: "1" };
+  expect(() => checkArchitecture("shop:1", image, "arm64")).not.toThrow();
+  expect(() => checkArchitecture("shop:1", image, "amd64")).toThrow(
+    "Cannot run shop:1 on the server: it is made for arm64, the server is amd64",
+  );
+});
+
+test("cutOff() names the setting", () => {
+  expect(cutOff("blue", 7)).toBe(
+    "some requests or websockets of app-blue took longer than 7 s and were cut off (deploy.drainSeconds)",
+  );
+});
