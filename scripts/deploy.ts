@@ -11,6 +11,7 @@ import { formsOf } from "./lib/redact.ts";
 import type { Release } from "./lib/release.ts";
 import { asTyped } from "./lib/runtime.ts";
 import type { Server } from "./lib/ssh.ts";
+import type { About } from "./lib/tell.ts";
 import { runIfMain } from "./lib/verb.ts";
 
 const commandLine = {
@@ -43,7 +44,7 @@ const commandLine = {
     "(a login for the pull that leaves nothing on the server), and what the provider of the secrets needs.",
     "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, values;",
     "3 the server is not fit; 4 another deploy is at work; 5 it would interrupt the service, or the server is not the",
-    "one that is known; 130 interrupted, and taken back.",
+    "one that is known; 130 interrupted: taken back, or the server is at it, and the message says which.",
   ].join("\n"),
 } as const;
 
@@ -53,6 +54,8 @@ export async function main(argv: readonly string[]): Promise<void> {
   const flags = parseArguments(argv, commandLine);
   const waitSeconds = Number(flags.wait);
   if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
+  if (flags.history && (flags.image || flags.build))
+    throw usage(commandLine, "--history only prints what was deployed: no --image or --build with it");
   if (!flags.history && !flags.image === !flags.build) throw usage(commandLine, "it takes either --image or --build");
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const { serverOf } = await import("./lib/ssh.ts");
@@ -66,45 +69,80 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 type Request = { settings: Settings; server: Server; directory: string; waitSeconds: number; flags: Flags };
 
-/** Everything is read and checked here, before the server hears of it. */
 async function deploy({ settings, server, directory, waitSeconds, flags }: Request): Promise<void> {
-  const { readServerEnvironment } = await import("./lib/server-environment.ts").catch(packageMissing);
-  const { readReleaseFiles, releaseEnvironment } = await import("./lib/release-files.ts");
-  const { prepareImage } = await import("./lib/image.ts");
   const { runDeploy } = await import("./lib/deploy-run.ts").catch(packageMissing);
-  const { openSession } = await import("./lib/session.ts");
   const { createProgress } = await import("./lib/progress.ts");
   const { interruption } = await import("./lib/wait.ts");
   const { actor } = await import("./lib/actor.ts");
+  const { registryLogin } = await import("./lib/registry-login.ts");
+  const registry = registryLogin(process.env);
   const now = new Date();
   const interrupted = interruption();
   const progress = createProgress();
-  const { values, secrets } = await progress.step("secrets", () => readServerEnvironment(settings, directory));
-  const files = await readReleaseFiles(directory, releaseEnvironment(values));
-  const image = await prepareImage({ settings, directory, flags, progress });
-  const session = await progress.step("connect", () => openSession({ server, ...placeOf(settings) }));
+  const about: About = {
+    what: "deploy",
+    settings,
+    directory,
+    planOnly: flags.plan,
+    who: actor(),
+    image: flags.image,
+    secrets: formsOf(registry ? [registry.password] : []),
+    values: process.env,
+    progress,
+  };
+  const { secrets, values, files, image, session } = await prepare(about, server, flags, interrupted);
   const wanted: Wanted = {
     ...image,
-    ...{ configHash: files.configHash, migrations: files.migrations, settings, now: now.getTime() / 1000 },
+    configHash: files.configHash,
+    migrations: files.migrations,
+    settings,
+    now: now.getTime() / 1000,
     // A plan shows what it would interrupt.
     allowDowntime: flags["allow-downtime"] || flags.plan,
     directory: placeOf(settings).directory,
   };
-  const registry = registryLogin();
   const outcome = await runDeploy({
-    ...{ session, server, settings, directory, wanted, waitSeconds, progress, interrupted },
-    secrets: [...secrets, ...formsOf(registry ? [registry.password] : [])],
-    ...{ tar: files.tar, upstream: files.upstream, planOnly: flags.plan, who: actor(), at: now.toISOString() },
-    ...(registry && { registry }),
-    values: { ...values, ...process.env },
+    session,
+    server,
+    settings,
+    directory,
+    wanted,
+    tar: files.tar,
+    upstream: files.upstream,
+    registry,
+    waitSeconds,
+    planOnly: flags.plan,
+    who: about.who,
+    at: now.toISOString(),
+    secrets,
+    values,
+    progress,
+    interrupted,
   }).finally(() => session.close());
   report(outcome, wanted, server, progress, flags);
 }
 
-/** For the pull alone; on the server nothing stays logged in. */
-function registryLogin(): { user: string; password: string } | undefined {
-  const { DBOPS_REGISTRY_USER: user, DBOPS_REGISTRY_PASSWORD: password } = process.env;
-  return user && password ? { user, password } : undefined;
+/** Everything is read, checked and built before the server hears of it. Whoever wants to know of a failure is told of this one too. */
+async function prepare(about: About, server: Server, flags: Flags, interrupted: AbortSignal) {
+  const { readServerEnvironment } = await import("./lib/server-environment.ts").catch(packageMissing);
+  const { readReleaseFiles, releaseEnvironment } = await import("./lib/release-files.ts");
+  const { requireOneName } = await import("./lib/domain.ts");
+  const { prepareImage } = await import("./lib/image.ts");
+  const { openSession } = await import("./lib/session.ts");
+  const { orTell } = await import("./lib/tell.ts");
+  const { settings, directory, progress } = about;
+  const readSecrets = () => progress.step("secrets", () => readServerEnvironment(settings, directory));
+  const read = await orTell(about, readSecrets, ".env.tpl");
+  const secrets = [...read.secrets, ...about.secrets];
+  const values = { ...read.values, ...process.env };
+  return await orTell({ ...about, secrets, values }, async () => {
+    const files = await readReleaseFiles(directory, releaseEnvironment(read.values, read.secretNames));
+    const { domain } = settings.environments.production!;
+    requireOneName({ domain, serverNames: files.serverNames, certificateName: read.values.DOMAIN! });
+    const image = await prepareImage({ settings, directory, flags, progress, interrupted });
+    const session = await progress.step("connect", () => openSession({ server, ...placeOf(settings) }));
+    return { secrets, values, files, image, session };
+  });
 }
 
 const placeOf = ({ name, environments }: Settings) => ({

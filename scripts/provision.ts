@@ -5,8 +5,8 @@ import { type Arguments, parseArguments, usage } from "./lib/args.ts";
 import type { Settings } from "./lib/config.ts";
 import { trustedKeys } from "./lib/known-hosts.ts";
 import { packageMissing } from "./lib/packages.ts";
-import { applySteps, checkUser, tryLogin } from "./lib/provision-apply.ts";
-import { type PublicKeys, readPublicKeys } from "./lib/provision-keys.ts";
+import { applySteps, cannotLogIn, checkUser, tryLogin } from "./lib/provision-apply.ts";
+import { isKeyAtHand, type PublicKeys, readPublicKeys } from "./lib/provision-keys.ts";
 import { observeServer } from "./lib/provision-observe.ts";
 import { type Pin, pinHostKey } from "./lib/provision-pin.ts";
 import { type Plan, planProvision } from "./lib/provision-plan.ts";
@@ -57,10 +57,9 @@ export async function main(argv: readonly string[]): Promise<void> {
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const target = readTarget(await loadConfig(process.cwd()), flags);
   if (flags.pin || flags.repin) return reportPin(await pin(target, flags), flags);
-  if (!isPinned(target) || flags.fingerprint) {
-    if (flags.plan) throw notPinned(target.server);
-    console.error(formatPin(await pin(target, flags)));
-  }
+  if (flags.plan && !isPinned(target)) throw notPinned(target.server);
+  // Of one that is pinned it only says whether that is the expected one.
+  if (!isPinned(target) || flags.fingerprint) console.error(formatPin(await pin(target, flags)));
   await provision(target, flags);
 }
 
@@ -81,7 +80,8 @@ function readTarget(settings: Settings, flags: Flags): Target {
   const { server: address = `root@${deployer.host}`, port = `${deployer.port}` } = flags;
   if (!/^[a-z_][\w-]*@[^@\s-][^@\s]*$/i.test(address))
     throw usage(commandLine, `--server takes USER@HOST, not "${address}"`);
-  if (!/^\d{1,5}$/.test(port)) throw usage(commandLine, `--port takes a number, not "${port}"`);
+  if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535)
+    throw usage(commandLine, `--port takes a number from 1 to 65535, not "${port}"`);
   const server = { ...deployer, ...parseAddress(address), port: Number(port) };
   const keys = readPublicKeys(flags["public-key"], deployer);
   return { project: settings.name, directory, image, server, deployer, keys };
@@ -113,6 +113,7 @@ async function provision(target: Target, flags: Flags): Promise<void> {
   if (flags.plan) return printPlan(done.plan, flags);
   const seconds = Math.round((performance.now() - started) / 100) / 10;
   const refusal = await tryLogin(withKeyAtHand(target));
+  if (refusal && (await isKeyAtHand(target.keys))) throw cannotLogIn(target.server, target.deployer, refusal);
   report({ ...done, seconds, ...(refusal && { refusal }) }, target, flags);
 }
 
@@ -123,8 +124,12 @@ async function work(session: Session, target: Target, flags: Flags): Promise<Don
   const { server, deployer, directory, keys } = target;
   const { user } = deployer;
   const plan = planProvision(await observeServer(session, { user, directory }), {
-    ...{ user, directory, publicKeys: keys.lines, sshPort: server.port },
-    ...{ firewall: flags.firewall, unattendedUpgrades: flags["unattended-upgrades"] },
+    user,
+    directory,
+    publicKeys: keys.lines,
+    sshPort: server.port,
+    firewall: flags.firewall,
+    unattendedUpgrades: flags["unattended-upgrades"],
   });
   if (flags.plan) return { plan, compose: "" };
   console.error(formatPlan(plan));
@@ -164,7 +169,7 @@ function reportPin(result: Pin, flags: Flags): void {
 
 type Report = Done & {
   seconds: number;
-  /** What ssh said when we tried to log in as a deploy will. */
+  /** What ssh said when it tried to log in as a deploy will, and had no key for that. */
   refusal?: string;
 };
 
@@ -177,12 +182,14 @@ function report(result: Report, target: Target, flags: Flags): void {
 
 export function formatReport({ compose, seconds, refusal }: Report, { server, deployer, image }: Target): string {
   const address = `${deployer.user}@${server.host}`;
-  const login = refusal
-    ? `  ${address} could not log in from here, perhaps for want of its private key: ${refusal}`
-    : `  ${address} logs in`;
+  const facts = `(Compose ${compose}, ${seconds} s)`;
   const lines = [
-    `${server.host} is ready (Compose ${compose}, ${seconds} s)`,
-    login,
+    ...(refusal
+      ? [
+          `${server.host} is ready, its login was not tried ${facts}`,
+          `  no key for ${address} can be used on this machine; ssh says: ${refusal}`,
+        ]
+      : [`${server.host} is ready ${facts}`, `  ${address} logs in`]),
     ...(deployer.host === server.host ? [] : [`  next: let the name ${deployer.host} point to this server`]),
     `  next: bun scripts/deploy.ts --image ${image}:TAG`,
   ];

@@ -2,15 +2,17 @@
 //   bun scripts/rollback.ts            the release before            bun scripts/rollback.ts --to 7
 // The data stays as it is: a release that cannot work with the schema of today is refused.
 import { type Arguments, parseArguments, usage } from "./lib/args.ts";
-import type { Settings } from "./lib/config.ts";
 import { formatPlan, type Wanted } from "./lib/deploy-plan.ts";
 import type { Outcome } from "./lib/deploy-run.ts";
 import { packageMissing } from "./lib/packages.ts";
 import { formatTimes, type Progress } from "./lib/progress.ts";
 import { formsOf } from "./lib/redact.ts";
+import type { RegistryLogin } from "./lib/registry-login.ts";
 import { chooseTarget, formatHistory, parseHistory, type Release, successes } from "./lib/release.ts";
 import { asTyped } from "./lib/runtime.ts";
 import type { Session } from "./lib/session.ts";
+import type { Server } from "./lib/ssh.ts";
+import type { About } from "./lib/tell.ts";
 import { runIfMain } from "./lib/verb.ts";
 
 const commandLine = {
@@ -32,100 +34,128 @@ const commandLine = {
     "As long as its container is there (until the next deploy), nothing is pulled. Later its recorded digest is pulled again.",
     "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, no such",
     "release; 3 the server is not fit; 4 a deploy is at work; 5 its schema does not fit, or the service would be interrupted;",
-    "130 interrupted, and taken back.",
+    "130 interrupted: taken back, or the server is at it, and the message says which.",
   ].join("\n"),
 } as const;
 
 type Flags = Arguments<typeof commandLine>;
+
+/** Where the URL of a webhook may stand. */
+const valuesThere = "the server's .env";
 
 export async function main(argv: readonly string[]): Promise<void> {
   const flags = parseArguments(argv, commandLine);
   if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
   if (flags.to !== undefined && !/^\d{1,9}$/.test(flags.to))
     throw usage(commandLine, `--to takes a number, not "${flags.to}"`);
+  if (flags.list && flags.to)
+    throw usage(commandLine, "--list only prints the releases that have served: no --to with it");
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const { serverOf } = await import("./lib/ssh.ts");
   const { openSession } = await import("./lib/session.ts");
   const { createProgress } = await import("./lib/progress.ts");
+  const { actor } = await import("./lib/actor.ts");
+  const { registryLogin } = await import("./lib/registry-login.ts");
+  const { orTell } = await import("./lib/tell.ts");
   const directory = process.cwd();
   const settings = await loadConfig(directory);
   const server = serverOf(settings, directory);
+  const registry = flags.list ? undefined : registryLogin(process.env);
   const progress = createProgress();
   const place = { project: settings.name, directory: settings.environments.production!.directory };
-  const session = await progress.step("connect", () => openSession({ server, ...place }));
-  const { live, records } = parseHistory((await session.call(["history"])).stdout);
+  const about: About = {
+    what: "rollback",
+    settings,
+    directory,
+    planOnly: flags.plan || flags.list,
+    who: actor(),
+    secrets: formsOf(registry ? [registry.password] : []),
+    values: process.env,
+    progress,
+  };
+  const open = async () => {
+    const session = await progress.step("connect", () => openSession({ server, ...place }));
+    return { session, ...parseHistory((await session.call(["history"])).stdout) };
+  };
+  const { session, live, records } = await orTell(about, open, valuesThere);
   if (flags.list) {
     await session.close();
     const list = successes(records);
     console.log(flags.json ? JSON.stringify({ live, releases: list }) : formatHistory(list.toReversed(), live));
     return;
   }
-  await goBack({ session, settings, directory, server, progress, flags, live, records }).finally(() => session.close());
+  await goBack({ session, about, server, registry, flags, live, records }).finally(() => session.close());
 }
 
 type Request = {
   session: Session;
-  settings: Settings;
-  directory: string;
-  server: Parameters<typeof import("./lib/session.ts").openSession>[0]["server"];
-  progress: Progress;
+  about: About;
+  server: Server;
+  registry: RegistryLogin | undefined;
   flags: Flags;
   live: number | undefined;
   records: readonly Release[];
 };
 
-async function goBack({
-  session,
-  settings,
-  directory,
-  server,
-  progress,
-  flags,
-  live,
-  records,
-}: Request): Promise<void> {
+async function goBack({ session, about, server, registry, flags, live, records }: Request): Promise<void> {
   const { runDeploy } = await import("./lib/deploy-run.ts").catch(packageMissing);
   const { parseReference } = await import("./lib/image.ts");
   const { parseEnvironment } = await import("./lib/environment.ts").catch(packageMissing);
-  const { secretValuesIn } = await import("./lib/server-environment.ts").catch(packageMissing);
+  const { secretsIn } = await import("./lib/server-environment.ts").catch(packageMissing);
+  const { maskInGitHubActions } = await import("./lib/github.ts");
   const { interruption } = await import("./lib/wait.ts");
-  const { actor } = await import("./lib/actor.ts");
+  const { orTell } = await import("./lib/tell.ts");
+  const { settings, directory, progress, who } = about;
   const target = chooseTarget(records, live, flags.to === undefined ? undefined : Number(flags.to));
-  if (target.release === live) {
-    const serving = { outcome: "nothing to do", release: live, image: target.image };
-    console.log(flags.json ? JSON.stringify(serving) : `Release ${live} serves already.`);
-    return;
-  }
   const now = new Date();
   // The provider of the secrets is not asked: a rollback has to work when it does not answer, and takes the values as they were.
-  const { stdout } = await session.call(["values_of", `${target.release}`], { accept: [0, 1] });
-  const { DBOPS_REGISTRY_USER: user, DBOPS_REGISTRY_PASSWORD: password } = process.env;
+  const askForValues = () => session.call(["values_of", `${target.release}`], { accept: [0, 1] });
+  const { stdout } = await orTell({ ...about, image: target.image }, askForValues, valuesThere);
+  const secrets = secretsIn(stdout);
+  maskInGitHubActions(secrets);
   const wanted: Wanted = {
     image: target.reference,
     reference: parseReference(target.reference)!,
     transfer: "registry",
-    ...{ configHash: target.configHash, migrations: [], settings, now: now.getTime() / 1000, again: target },
-    ...{ allowDowntime: flags["allow-downtime"], ignoreSchema: flags["ignore-schema"] },
+    configHash: target.configHash,
+    migrations: [],
+    settings,
+    now: now.getTime() / 1000,
+    again: target,
+    // A plan shows what it would interrupt.
+    allowDowntime: flags["allow-downtime"] || flags.plan,
+    ignoreSchema: flags["ignore-schema"],
     directory: settings.environments.production!.directory,
   };
   const outcome = await runDeploy({
-    ...{ session, server, settings, directory, wanted, progress, interrupted: interruption() },
-    ...{ waitSeconds: Number(flags.wait), planOnly: flags.plan, who: actor(), at: now.toISOString() },
-    registry: user && password ? { user, password } : undefined,
-    secrets: [...secretValuesIn(stdout), ...formsOf(password ? [password] : [])],
-    // Where the URL of a webhook stands in .env.tpl.
+    session,
+    server,
+    settings,
+    directory,
+    wanted,
+    registry,
+    waitSeconds: Number(flags.wait),
+    planOnly: flags.plan,
+    who,
+    at: now.toISOString(),
+    progress,
+    interrupted: interruption(),
+    secrets: [...formsOf(secrets), ...about.secrets],
     values: { ...parseEnvironment(stdout), ...process.env },
   });
   report(outcome, wanted, server.host, progress, flags);
 }
 
 function report({ plan, release }: Outcome, wanted: Wanted, host: string, progress: Progress, flags: Flags): void {
-  if (!release) {
+  if (flags.plan) {
     console.log(flags.json ? JSON.stringify(plan) : formatPlan(plan, wanted, host));
-    return;
+  } else if (!release) {
+    const serving = { outcome: "nothing to do", release: plan.previous!.release, image: wanted.again!.image };
+    console.log(flags.json ? JSON.stringify(serving) : `Release ${serving.release} serves already.`);
+  } else {
+    console.error(formatTimes(progress.seconds()));
+    console.log(flags.json ? JSON.stringify(release) : asTyped(formatRollback(release, wanted.again!)));
   }
-  console.error(formatTimes(progress.seconds()));
-  console.log(flags.json ? JSON.stringify(release) : asTyped(formatRollback(release, wanted.again!)));
 }
 
 export function formatRollback({ release, slot, seconds, previous, image }: Release, target: Release): string {

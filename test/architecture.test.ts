@@ -27,6 +27,15 @@ test("only scripts/lib/run.ts starts processes", () => {
   expect(find(/\b(?:Bun\.spawn\w*|Bun\.\$|Deno\.Command)/g)).toEqual([]);
 });
 
+test("only scripts/lib/ssh.ts composes a command line of ssh", () => {
+  expect(find(/\[\s*["'`](?:ssh|scp|sftp|rsync|ssh-keyscan)["'`]/g)).toEqual(['scripts/lib/ssh.ts: ["ssh"']);
+  // Whom to trust is said there, and where the host key is asked for.
+  expect(find(/\bStrictHostKeyChecking\b/g).sort()).toEqual([
+    "scripts/lib/provision-pin.ts: StrictHostKeyChecking",
+    "scripts/lib/ssh.ts: StrictHostKeyChecking",
+  ]);
+});
+
 test("only scripts/lib/postgres.ts opens database connections", () => {
   const values = find(/(?<!\btype .*)\bfrom "postgres"|\bimport\("postgres"\)/g);
   expect([...new Set(values.map((place) => place.split(":")[0]))]).toEqual(["scripts/lib/postgres.ts"]);

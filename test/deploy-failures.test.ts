@@ -2,15 +2,17 @@
 // here are those that would take a broken registry, or a server that cannot be mended.
 import { describe, expect, test } from "bun:test";
 import {
+  afterForward,
   afterUndo,
   checkArchitecture,
   cutOff,
   migrationFailed,
   nginxRefuses,
+  notSeen,
   pullFailed,
 } from "../scripts/lib/deploy-failures.ts";
 import type { Plan } from "../scripts/lib/deploy-plan.ts";
-import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { Failure, formatFailure } from "../scripts/lib/failure.ts";
 import type { Result } from "../scripts/lib/run.ts";
 
 const said = (failure: Failure) => `${formatFailure(failure)}\nexit ${failure.exitCode}`;
@@ -92,7 +94,7 @@ describe("afterUndo()", () => {
   const look = "bun scripts/deploy.ts --history";
   const containers = "on the server: docker compose ps --all";
   const byHand = "read docs/runbook/roll-back-by-hand.md";
-  const rows: { name: string; result?: Result; plan?: Plan; says: string; next: string[] }[] = [
+  const rows: { name: string; result?: Result; plan?: Plan; byServer?: true; says: string; next: string[] }[] = [
     {
       name: "nobody has told",
       says: "the connection ended first: the server goes back to release 7 by itself, once its present step has ended, unless it went down",
@@ -115,6 +117,28 @@ describe("afterUndo()", () => {
       result: result("serving 7 blue live ready=yes\n", { exitCode: 1, stderr: "one\nrm: cannot remove\n" }),
       says: "release 7 serves as before, but not everything was taken back: rm: cannot remove",
       next: [containers],
+    },
+    {
+      name: "found as before",
+      result: result("serving 7 blue live ready=yes\n"),
+      byServer: true,
+      says: "the server went back by itself: release 7 serves as before",
+      next: [],
+    },
+    {
+      name: "found otherwise",
+      result: result("serving 9 blue live ready=yes\n"),
+      byServer: true,
+      says: 'and release 7 could not be shown to serve again: nginx says "9 blue live", ready: yes',
+      next: [containers, byHand],
+    },
+    {
+      name: "the first one, found removed",
+      plan: first,
+      result: result(""),
+      byServer: true,
+      says: "the server went back by itself: nothing serves, Postgres and its data stay",
+      next: [],
     },
     {
       name: "the wrong one",
@@ -155,9 +179,33 @@ describe("afterUndo()", () => {
       next: [look],
     },
   ];
-  test.each(rows)("$name", ({ result, plan: one = plan, says, next }) => {
-    expect(afterUndo(result, one)).toEqual({ says, next });
+  test.each(rows)("$name", ({ result, plan: one = plan, byServer, says, next }) => {
+    expect(afterUndo(result, one, byServer)).toEqual({ says, next });
   });
+
+  test("nobody could look: only what is known is said", () => {
+    const unseen = new Failure("Cannot reach 10.0.0.1", "no answer from port 22: Connection timed out");
+    const why =
+      "what serves now could not be seen: Cannot reach 10.0.0.1: no answer from port 22: Connection timed out";
+    expect([notSeen(unseen, plan), notSeen(unseen, first)]).toEqual([
+      { says: `${why}; the server was told to go back to release 7 by itself`, next: [look] },
+      { says: `${why}; the server was told to remove it by itself`, next: [look] },
+    ]);
+  });
+});
+
+test("afterForward() says who is to do the rest", () => {
+  const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
+  const failed = { exitCode: 1, stdout: "", stderr: "no", seconds: 1 };
+  const unseen = new Failure("Cannot reach 10.0.0.1", "it is there, but nobody listens on port 22");
+  expect([afterForward(failed), afterForward(undefined), afterForward(undefined, unseen)]).toEqual([
+    { says: "what is left to do has failed twice", next },
+    { says: "the server tries the rest by itself", next },
+    {
+      says: "what became of it could not be seen: Cannot reach 10.0.0.1: it is there, but nobody listens on port 22; the server was told to do it by itself",
+      next,
+    },
+  ]);
 });
 
 describe("migrationFailed()", () => {
@@ -192,6 +240,7 @@ test("nginxRefuses() names the project's own files", () => {
   expect(said(nginxRefuses(stderr))).toBe(`nginx does not accept the new configuration: nginx -t has failed
   | [emerg] unknown directive "x" in nginx/shared/app.conf:3
   next: correct nginx/, then deploy again
+  read: docs/runbook/bad-nginx-configuration.md
 exit 2`);
 });
 

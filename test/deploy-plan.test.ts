@@ -5,7 +5,7 @@ import { formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "../sc
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import { parseReference } from "../scripts/lib/image.ts";
 import type { Release } from "../scripts/lib/release.ts";
-import type { Container, ServerState } from "../scripts/lib/server-state.ts";
+import type { Container, ServerState, Service } from "../scripts/lib/server-state.ts";
 
 const name = "ghcr.io/me/shop";
 const digest = (character: string) => `sha256:${character.repeat(64)}`;
@@ -68,11 +68,16 @@ const container = (service: string, changes: Partial<Container> = {}): Container
   ...changes,
 });
 
+const service = (name: string, changes: Partial<Service> = {}): Service => ({
+  name,
+  changed: false,
+  usesImage: false,
+  ...changes,
+});
 const services = (...changed: string[]) =>
-  ["app-blue", "migrations", "nginx", "postgres"].map((service) => ({
-    name: service,
-    changed: changed.includes(service),
-  }));
+  ["app-blue", "migrations", "nginx", "postgres"].map((name) => service(name, { changed: changed.includes(name) }));
+/** As docs/deploy.md has it. */
+const worker = service("worker", { usesImage: true });
 
 /** Nothing but Docker. */
 const empty: ServerState = {
@@ -96,6 +101,7 @@ const empty: ServerState = {
   applied: undefined,
   services: services("app-blue", "migrations", "nginx", "postgres"),
   image: undefined,
+  certificate: undefined,
 };
 
 /** Release 3 serves from blue, with everything else as it should be. */
@@ -195,7 +201,7 @@ describe("planDeploy(), whole", () => {
         cdn: { provider: "cloudflare", zone: "z", tokenFrom: "TOKEN", purge: "everything" },
       },
     });
-    const plan = planDeploy({ ...serving, services: [...services(), { name: "worker", changed: true }] }, want);
+    const plan = planDeploy({ ...serving, services: [...services(), { ...worker, changed: true }] }, want);
     expect(plan).toEqual({
       nothing: false,
       release: 4,
@@ -276,7 +282,7 @@ const rows: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted>
     name: "services that are missing are started: Postgres first, nginx last",
     state: {
       containers: [container("app-blue")],
-      services: [...services(), { name: "zebra", changed: true }, { name: "mail", changed: true }],
+      services: [...services(), service("zebra", { changed: true }), service("mail", { changed: true })],
     },
     plan: { services: ["postgres", "mail", "zebra", "nginx"], downtime: [] },
   },
@@ -293,15 +299,131 @@ const rows: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted>
     },
   },
   {
+    name: "what an interrupted first deploy has left is recreated, and interrupts nobody",
+    state: {
+      containers: [container("postgres")],
+      ...{ live: undefined, serving: undefined, liveRelease: undefined, records: [] },
+      services: services("app-blue", "migrations", "nginx", "postgres"),
+    },
+    plan: { services: ["postgres", "nginx"], downtime: [] },
+  },
+  {
     name: "the slots and the migrations never count as changed services",
     state: { services: services("app-blue", "migrations") },
     plan: { services: [], downtime: [] },
   },
   {
-    name: "a worker is no service, and only one that the release has",
-    state: { services: [...services(), { name: "cron", changed: true }] },
-    want: { settings: settings({ stopFirst: ["cron", "gone"] }) },
+    name: "a worker is no service",
+    state: { services: [...services(), service("cron", { changed: true })] },
+    want: { settings: settings({ stopFirst: ["cron"] }) },
     plan: { services: [], workers: ["cron"], downtime: [] },
+  },
+  {
+    name: "a rollback replaces the workers that its release has",
+    state: { services: [...services(), worker] },
+    want: { again: release(1), settings: settings({ stopFirst: ["worker", "cron"] }) },
+    plan: { services: [], workers: ["worker"], warnings: [] },
+  },
+  {
+    name: "a rollback where nginx' upstream file is lost: what nginx says is what to go back to",
+    state: { live: undefined, liveRelease: undefined, upstream: "" },
+    want: { again: release(2) },
+    plan: {
+      release: 4,
+      slot: "green",
+      previous: { release: 3, slot: "blue", state: "live" } as Plan["previous"],
+      warnings: ["nginx/upstream/production.conf there is lost, and is made anew from what nginx says"],
+    },
+  },
+  {
+    name: "the same to the release that serves: it is not done already, for a reboot would start nothing",
+    state: { live: undefined, liveRelease: undefined, upstream: "" },
+    want: { image: pinned("3"), again: release(3) },
+    plan: { nothing: false, release: 4, slot: "green", revive: false },
+  },
+  {
+    name: "the same where nginx is down as well: nothing serves, and nothing is what to go back to",
+    state: {
+      ...{ live: undefined, serving: undefined, liveRelease: undefined, upstream: "" },
+      containers: [container("postgres"), container("app-blue", { imageId: "sha256:id3", release: "3" })],
+    },
+    want: { image: pinned("3"), again: release(3) },
+    plan: { release: 3, slot: "blue", revive: true, previous: undefined, services: ["nginx"], warnings: [] },
+  },
+  {
+    name: "a rollback says which service it leaves at another release's image",
+    state: { services: [...services(), worker], containers: [...serving.containers, container("worker")] },
+    want: { again: release(1) },
+    plan: {
+      services: [],
+      workers: [],
+      warnings: ["worker has RELEASE_IMAGE, and deploy.stopFirst does not name it: it stays as it is"],
+    },
+  },
+  {
+    name: "the slots and the migrations may have the image of the release",
+    state: {
+      services: services().map((one) => ({ ...one, usesImage: one.name !== "nginx" && one.name !== "postgres" })),
+    },
+    plan: { workers: [], warnings: [] },
+  },
+  {
+    name: "a tag that serves: whether it is the same image is not known",
+    state: live({ image: `${name}:3` }),
+    want: { image: `${name}:3` },
+    plan: {
+      nothing: false,
+      warnings: [
+        `${name}:3 serves already, and the registry was not asked: if it is the same image still, nothing is done`,
+      ],
+    },
+  },
+  {
+    name: "a tag that serves, and means another image now",
+    state: live({ image: `${name}:3` }),
+    want: { image: `${name}:3`, imageId: "sha256:id4" },
+    plan: { nothing: false, warnings: [] },
+  },
+  {
+    name: "a certificate that is not there yet",
+    state: { certificate: "missing" },
+    plan: {
+      warnings: [
+        "there is no certificate: visitors get 503 until, on the server: cd /opt/shop && docker compose run --rm certbot",
+      ],
+    },
+  },
+  {
+    name: "a certificate that nginx cannot use",
+    state: { certificate: "unusable" },
+    plan: {
+      warnings: [
+        "nginx cannot use what is in certificates/, no visitor gets through: docs/runbook/no-certificate.md; on the server: cd /opt/shop && docker compose logs --tail 20 nginx",
+      ],
+    },
+  },
+  {
+    name: "a certificate that has ended",
+    state: { certificate: { end: now } },
+    plan: {
+      warnings: [
+        "the certificate ended on 2026-01-02: browsers refuse it; on the server: cd /opt/shop && docker compose run --rm certbot",
+      ],
+    },
+  },
+  {
+    name: "a certificate that ends soon",
+    state: { certificate: { end: now + 14 * 86_400 - 1 } },
+    plan: {
+      warnings: [
+        "the certificate ends on 2026-01-16, in 13 days; on the server: cd /opt/shop && docker compose run --rm certbot",
+      ],
+    },
+  },
+  {
+    name: "a certificate that is good for two weeks",
+    state: { certificate: { end: now + 14 * 86_400 } },
+    plan: { warnings: [] },
   },
   {
     name: "the server's clock is ahead",
@@ -382,6 +504,12 @@ const texts: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted
     says: "the files and values of release 1 to /opt/shop/releases/4",
   },
   {
+    name: "hooks",
+    want: { settings: settings({ hooks: { before: ["bun", "ask.ts"], afterFailure: ["./page.sh"] } }) },
+    step: "hooks",
+    says: "on this machine, before: bun ask.ts; afterFailure: ./page.sh",
+  },
+  {
     name: "one service started, one recreated",
     state: {
       services: services("nginx"),
@@ -415,7 +543,15 @@ describe("nothing to do", () => {
     );
   });
 
-  const worker = [...services(), { name: "worker", changed: false }];
+  test("where a rollback wants it, by digest or by its image", () => {
+    expect(planDeploy(serving, wanted({ image: pinned("3"), again: release(3) })).nothing).toBe(true);
+    const again = release(3, { reference: "shop-release:3" });
+    const sent = { ...serving, ...live({ reference: "shop-release:3" }) };
+    expect(planDeploy(sent, wanted({ image: "shop-release:3", again })).nothing).toBe(true);
+    const other = release(2, { reference: "shop-release:2" });
+    expect(planDeploy(sent, wanted({ image: "shop-release:2", again: other })).nothing).toBe(false);
+  });
+
   const doubts: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted> }[] = [
     { name: "other bytes", want: { image: pinned("4") } },
     { name: "the same bytes under another name", want: { image: `ghcr.io/me/other@${digest("3")}` } },
@@ -453,13 +589,13 @@ describe("nothing to do", () => {
     },
     {
       name: "a worker does not run",
-      state: { services: worker },
+      state: { services: [...services(), worker] },
       want: { settings: settings({ stopFirst: ["worker"] }) },
     },
     {
       name: "a worker has another definition",
       state: {
-        services: [...services(), { name: "worker", changed: true }],
+        services: [...services(), { ...worker, changed: true }],
         containers: [...serving.containers, container("worker")],
       },
       want: { settings: settings({ stopFirst: ["worker"] }) },
@@ -477,6 +613,7 @@ test.each([
   { name: "the tag that serves, with other files", want: { image: `${name}:3`, configHash: "decaf" }, asks: false },
   { name: "another tag", want: { image: `${name}:4` }, asks: false },
   { name: "a digest", want: { image: pinned("3") }, asks: false },
+  { name: "an earlier release", want: { image: `${name}:3`, again: release(3) }, asks: false },
   { name: "an image of this machine", want: { image: `${name}:3`, transfer: "ssh" as const }, asks: false },
 ])("mayBeLive() with $name: the registry is asked $asks", ({ want, asks }) => {
   expect(mayBeLive({ ...serving, ...live({ image: `${name}:3` }) }, wanted(want))).toBe(asks);
@@ -552,10 +689,43 @@ exit 2`,
     name: "a database that does not say what it has",
     state: { applied: undefined },
     message: `Nothing was changed: Postgres is running there, and does not answer
-  next: on the server: docker compose ps postgres; docker compose logs --tail 50 postgres
+  next: on the server: cd /opt/shop; docker compose ps postgres; docker compose logs --tail 50 postgres
   next: the same command again
   read: docs/runbook/database-unhealthy.md
 exit 3`,
+  },
+  {
+    name: "a rollback while Postgres does not run",
+    state: {
+      applied: undefined,
+      containers: serving.containers.map((one) => (one.service === "postgres" ? { ...one, status: "exited" } : one)),
+    },
+    want: { again: release(1) },
+    message: `Nothing was changed: Postgres does not run there, and a rollback does not start it before it knows the schema
+  next: on the server: cd /opt/shop; docker compose up --detach --wait postgres
+  next: the same command again
+  read: docs/runbook/database-unhealthy.md
+exit 3`,
+  },
+  {
+    name: "a service that would stay at the image of the release before",
+    state: {
+      services: [...services(), worker, service("cron", { usesImage: true }), service("mail", { usesImage: true })],
+    },
+    want: { settings: settings({ stopFirst: ["cron"] }) },
+    message: `Nothing was deployed: worker, mail would keep the old image: RELEASE_IMAGE is replaced only in services that deploy.stopFirst names
+  next: in dbops.config.ts: deploy: { stopFirst: ["cron", "worker", "mail"] }
+  read: docs/deploy.md
+exit 2`,
+  },
+  {
+    name: "a worker by a name that is nobody's",
+    state: { services: [...services(), worker] },
+    want: { settings: settings({ stopFirst: ["wroker"] }) },
+    message: `Nothing was deployed: deploy.stopFirst names wroker, and compose.yaml and compose/ have no such service
+  next: correct deploy.stopFirst in dbops.config.ts
+  read: docs/deploy.md
+exit 2`,
   },
   {
     name: "downtime that nobody has allowed",

@@ -53,6 +53,15 @@ test.each([
   expect(result).toMatchObject({ exitCode: code, stdout: "", stderr });
 });
 
+test("DBOPS_VERBOSE shows where, and nothing that an error carries besides", async () => {
+  const thrown = `Object.assign(new Failure("Cannot x", "y", [], { cause: new Error("first"), details: "log" }), { more: "z" })`;
+  const script = `import { Failure, reportAndExit } from "./scripts/lib/failure.ts"; reportAndExit(${thrown});`;
+  const { stderr } = await run({ argv: ["bun", "-e", script], accept: [1], environment: { DBOPS_VERBOSE: "1" } });
+  const lines = stderr.split("\n").filter((line) => !/^ {4}at /.test(line));
+  expect(lines).toEqual(["Cannot x: y", "  | log", "Failure: Cannot x: y", "caused by: Error: first", ""]);
+  expect(stderr).toMatch(/^ {4}at /m);
+});
+
 test("docs/exit-codes.md lists every exit code", async () => {
   const page = await Bun.file("docs/exit-codes.md").text();
   const listed = [...page.matchAll(/^\| (\d+) \|/gm)].map((row) => Number(row[1]));

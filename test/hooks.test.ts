@@ -14,6 +14,7 @@ test("hookEnvironment() tells what is known, and removes what an outer deploy ma
     DBOPS_IMAGE: "ghcr.io/me/shop:abc",
     DBOPS_PREVIOUS_RELEASE: "8",
   });
+  expect("OP_SESSION_ME" in hookEnvironment({ OP_SESSION_ME: "x" }, [], facts)).toBe(true);
   const first = hookEnvironment({ DBOPS_OUTCOME: "failed" }, [], { environment: "production" });
   expect(Object.values(first).filter((value) => value !== undefined)).toEqual(["production"]);
 });

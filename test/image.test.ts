@@ -62,6 +62,7 @@ test("prepareImage() refuses what is no reference, before anything is asked", as
     directory: ".",
     flags: { image: "ghcr.io/me/Shop", build: false, plan: false },
     progress: createProgress(),
+    interrupted: new AbortController().signal,
   };
   const failure: Failure = await prepareImage(preparation).then(
     () => expect.unreachable(),

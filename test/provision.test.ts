@@ -4,10 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { cannotLogIn } from "../scripts/lib/provision-apply.ts";
 import { isAtLeast, mergeEngineConfiguration, missingDockerPackages } from "../scripts/lib/provision-engine.ts";
-import { missingKeys, readPublicKeys } from "../scripts/lib/provision-keys.ts";
+import { isKeyAtHand, missingKeys, readPublicKeys } from "../scripts/lib/provision-keys.ts";
 import { type Observed, type Package, parseFacts } from "../scripts/lib/provision-observe.ts";
 import { planProvision, type Wanted } from "../scripts/lib/provision-plan.ts";
+import { run } from "../scripts/lib/run.ts";
 import { formatPin, formatPlan, formatReport } from "../scripts/provision.ts";
 
 const key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIO0SlsHDJA3M8iu9qwAjDzgL0wm+OiGpgYxhJURUmJrv ann@laptop";
@@ -592,7 +594,7 @@ describe("parseFacts()", () => {
         rules:
           "Added user rules (see 'ufw status' for running firewall):\nufw limit 22/tcp comment 'ssh'\nufw allow 80,443/tcp\n" +
           "ufw allow OpenSSH\nufw allow from 10.0.0.0/8 to any port 5432\nufw deny 25/tcp\nufw allow in 8080\n",
-        sshd: "allowusers root\nallowusers ann@10.0.0.1\n",
+        sshd: "Port 22\nAllowUsers root\nallowusers ann@10.0.0.1\n",
         cron: "/usr/bin/crontab\n",
         upgrades: 'APT::Periodic::Unattended-Upgrade "1";\n',
       }),
@@ -674,6 +676,55 @@ test("formatPin() says what is to be committed, when anything is", () => {
   );
 });
 
+test("isKeyAtHand(): only a key that ssh can use without asking, and of the same pair", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "dbops-keys-"));
+  const make = async (name: string, passphrase: string) => {
+    const file = join(folder, name);
+    await run({ argv: ["ssh-keygen", "-q", "-t", "ed25519", "-C", name, "-N", passphrase, "-f", file] });
+    return readPublicKeys(`${file}.pub`, {});
+  };
+  try {
+    const open = await make("open", "");
+    const closed = await make("closed", "a passphrase");
+    expect(await isKeyAtHand(open)).toBe(true);
+    expect(await isKeyAtHand({ ...open, lines: [key, ...open.lines] })).toBe(true);
+    expect(await isKeyAtHand(closed)).toBe(false);
+    expect(await isKeyAtHand({ ...open, lines: closed.lines })).toBe(false);
+    expect(await isKeyAtHand({ lines: open.lines })).toBe(false);
+    expect(await isKeyAtHand({ lines: [] })).toBe(false);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test("cannotLogIn() says that the server is set up, and where to look", () => {
+  const server = { user: "root", host: "203.0.113.5", port: 22, knownHostsFile: "/shop/known_hosts" };
+  const refusedWith = (refusal: string) =>
+    messageOf(() => {
+      throw cannotLogIn(server, { ...server, user: "deploy" }, refusal);
+    });
+  expect(refusedWith("deploy@203.0.113.5: Permission denied (publickey).")).toBe(
+    [
+      '203.0.113.5 is set up, but "deploy" cannot log in: sshd refuses the key that is in its authorized_keys: AllowUsers or AllowGroups leaves it out, or others may write to its home',
+      "  | deploy@203.0.113.5: Permission denied (publickey).",
+      "  next: on the server, as root: /usr/sbin/sshd -T -C user=deploy,host=localhost,addr=127.0.0.1 | grep -iE '^(allow|deny)(users|groups)|^authorizedkeysfile'; ls -ld ~deploy ~deploy/.ssh",
+      "  next: on the server: journalctl --unit ssh --lines 20   # sshd says why",
+      "  next: then the same command again",
+      "  read: docs/provision.md",
+      "exit 3",
+    ].join("\n"),
+  );
+  expect(refusedWith("This account is currently not available.")).toBe(
+    [
+      '203.0.113.5 is set up, but "deploy" cannot log in: This account is currently not available.',
+      "  next: on the server: journalctl --unit ssh --lines 20   # sshd says why",
+      "  next: then the same command again",
+      "  read: docs/provision.md",
+      "exit 3",
+    ].join("\n"),
+  );
+});
+
 test("formatReport() ends with the next command", () => {
   const server = { user: "root", host: "203.0.113.5", port: 22, knownHostsFile: "/shop/known_hosts" };
   const deployer = { ...server, user: "deploy" };
@@ -696,8 +747,8 @@ test("formatReport() ends with the next command", () => {
   const elsewhere = { ...target, deployer: { ...deployer, host: "app.example.com" } };
   expect(formatReport({ ...done, refusal: "Permission denied (publickey)." }, elsewhere)).toBe(
     [
-      "203.0.113.5 is ready (Compose 2.26.1, 12.3 s)",
-      "  deploy@203.0.113.5 could not log in from here, perhaps for want of its private key: Permission denied (publickey).",
+      "203.0.113.5 is ready, its login was not tried (Compose 2.26.1, 12.3 s)",
+      "  no key for deploy@203.0.113.5 can be used on this machine; ssh says: Permission denied (publickey).",
       "  next: let the name app.example.com point to this server",
       "  next: bun scripts/deploy.ts --image ghcr.io/me/shop:TAG",
     ].join("\n"),

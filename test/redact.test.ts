@@ -1,7 +1,8 @@
 // scripts/lib/redact.ts and github.ts: what a secret looks like wherever it may turn up, and that it is hidden there.
 import { afterEach, expect, spyOn, test } from "bun:test";
+import { Failure } from "../scripts/lib/failure.ts";
 import { maskCommands, maskInGitHubActions } from "../scripts/lib/github.ts";
-import { formsOf, redact } from "../scripts/lib/redact.ts";
+import { formsOf, redact, redactFailure } from "../scripts/lib/redact.ts";
 
 test.each([
   { value: "plain-one", forms: ["plain-one", "cGxhaW4tb25l", "BsYWluLW9u", "wbGFpbi1v"] },
@@ -44,6 +45,38 @@ test.each([
   { text: "$& stays", secrets: ["other"], shown: "$& stays" },
 ])("redact() $text", ({ text, secrets, shown }) => {
   expect(redact(text, secrets)).toBe(shown);
+});
+
+test("redactFailure() has no secret left, neither in its texts nor in what led to it", () => {
+  const first = Object.assign(new Error("password hunter2 is wrong"), { details: "hunter2", cause: "hunter2!" });
+  const second = new Failure("Cannot log in", "hunter2 was refused", [], { details: "log of hunter2", cause: first });
+  const failure = new Failure("Cannot deploy hunter2", "see hunter2", ["echo hunter2"], {
+    details: "a hunter2 b",
+    exitCode: 3,
+    read: "docs/deploy.md",
+    cause: second,
+  });
+  const redacted = redactFailure(failure, ["hunter2"]);
+  const { what, why, next, details, exitCode, read } = redacted;
+  expect({ what, why, next, details, exitCode, read }).toEqual({
+    what: "Cannot deploy [secret]",
+    why: "see [secret]",
+    next: ["echo [secret]"],
+    details: "a [secret] b",
+    exitCode: 3,
+    read: "docs/deploy.md",
+  });
+  // Where it was thrown, which is what DBOPS_VERBOSE is for.
+  const place = import.meta.file;
+  const [one, two] = [redacted.cause as Error, (redacted.cause as Error).cause as Error];
+  const stacks = [redacted.stack!, one.stack!, two.stack!];
+  expect(stacks.map((stack) => stack.includes(place) && !stack.includes("hunter2"))).toEqual([true, true, true]);
+  expect(Object.keys(two)).not.toContain("details");
+  expect([one.message, two.message, two.cause]).toEqual([
+    "Cannot log in: [secret] was refused",
+    "password [secret] is wrong",
+    "[secret]!",
+  ]);
 });
 
 test("maskCommands() escapes what the runner would read otherwise, and never breaks a line", () => {

@@ -49,8 +49,17 @@ describe("parseRecords()", () => {
   });
 });
 
-test("parseHistory() begins with what is live", () => {
-  expect(parseHistory(`2\n${lines(record(1), record(2))}`)).toEqual({ live: 2, records: [record(1), record(2)] });
+const kept = (one: Release) => ({ ...one, kept: true });
+const pruned = (one: Release) => ({ ...one, kept: false });
+
+test("parseHistory() begins with what is live, and whose files are kept", () => {
+  const records = lines(record(1), record(2), record(12));
+  expect(parseHistory(`12 12 2\n${records}`)).toEqual({
+    live: 12,
+    records: [pruned(record(1)), kept(record(2)), kept(record(12))],
+  });
+  expect(parseHistory(` 1\n${lines(record(1))}`)).toEqual({ live: undefined, records: [kept(record(1))] });
+  expect(parseHistory(`1\n${lines(record(1))}`)).toEqual({ live: 1, records: [pruned(record(1))] });
   expect(parseHistory("\n")).toEqual({ live: undefined, records: [] });
   expect(parseHistory("0\n")).toEqual({ live: 0, records: [] });
 });
@@ -147,18 +156,18 @@ describe("planPrune()", () => {
   );
 });
 
-test("formatHistory() is a table, newest first, the live one marked", () => {
+test("formatHistory() is a table, newest first, the live one marked, and what nobody can go back to", () => {
   const records = [
-    record(1, { schemaVersion: "" }),
-    record(2, { outcome: "failed", who: "octocat", seconds: 61, reason: "healthy: app-green is not healthy" }),
-    record(3, { verb: "rollback", image: "ghcr.io/me/shop:3" }),
+    pruned(record(1, { schemaVersion: "" })),
+    pruned(record(2, { outcome: "failed", who: "octocat", seconds: 61, reason: "healthy: app-green is not healthy" })),
+    kept(record(3, { verb: "rollback", image: "ghcr.io/me/shop:3" })),
   ];
   expect(formatHistory(records, 3)).toBe(
     `
 release  verb      outcome  when (UTC)           took    schema          who         image
 3 *      rollback  done     2026-01-02 12:00:00  3.3 s   20260101090000  ann@laptop  ghcr.io/me/shop:3
 2        deploy    failed   2026-01-02 12:00:00  61.0 s  20260101090000  octocat     shop:2             healthy: app-green is not healthy
-1        deploy    done     2026-01-02 12:00:00  3.3 s   -               ann@laptop  shop:1
+1        deploy    done     2026-01-02 12:00:00  3.3 s   -               ann@laptop  shop:1             its files are gone: no way back to it
 `.trim(),
   );
   expect(formatHistory([], undefined)).toBe("There is no release yet.");

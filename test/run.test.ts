@@ -1,6 +1,9 @@
 // scripts/lib/run.ts, and what it relies on of zx, bash and node's child processes. Only local programs, no server.
 import { describe, expect, test } from "bun:test";
-import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Failure, formatFailure } from "../scripts/lib/failure.ts";
 import { identify, isRunning } from "../scripts/lib/process.ts";
 import { pipe, run, start } from "../scripts/lib/run.ts";
 import { poll } from "../scripts/lib/wait.ts";
@@ -93,8 +96,66 @@ describe("run()", () => {
   }, 60_000);
 });
 
+describe("interrupted", () => {
+  const reason = new Failure("Interrupted", "by SIGTERM", [], { exitCode: 130 });
+  /** Prints its number, and would live for 40 s; the second one does not listen to SIGTERM. */
+  const script = "echo $$ >&2; exec sleep 40";
+  const deaf = "trap '' TERM; echo $$ >&2; while :; do sleep 0.05; done";
+  const commands = { run: [script], pipe: [script, "cat", deaf] };
+
+  test.each(["run", "pipe"] as const)(
+    "%s() ends its programs, and throws the reason",
+    async (how) => {
+      const folder = await mkdtemp(join(tmpdir(), "dbops-run-"));
+      const controller = new AbortController();
+      const argvs = commands[how].map((text, index) => ["sh", "-c", `{ ${text}; } 2>${folder}/${index}`]);
+      const { signal: interrupted } = controller;
+      const work =
+        how === "run"
+          ? run({ argv: argvs[0]!, interrupted })
+          : pipe(
+              argvs.map((argv) => ({ argv })),
+              { interrupted },
+            );
+      const ended = work.then(
+        () => "it succeeded",
+        (error) => error,
+      );
+      const started = async () => {
+        const texts = await Promise.all(
+          argvs.map((_, index) => readFile(join(folder, `${index}`), "utf8").catch(() => "")),
+        );
+        const numbers = texts.flatMap((text) => (/^\d+\n$/.test(text) ? [Number(text)] : []));
+        return numbers.length === (how === "run" ? 1 : 2) ? numbers : undefined;
+      };
+      const found = await Promise.all((await poll({ seconds: 10 }, started))!.map((pid) => identify(pid)));
+      controller.abort(reason);
+      expect(await ended).toBe(reason);
+      for (const one of found) {
+        expect(await poll({ seconds: 5 }, async () => ((await isRunning(one!)) ? undefined : "gone"))).toBe("gone");
+      }
+      await rm(folder, { recursive: true });
+    },
+    60_000,
+  );
+
+  test.each([
+    { name: "run", start: (interrupted: AbortSignal) => run({ argv: ["nonesuch"], interrupted }) },
+    { name: "pipe", start: (interrupted: AbortSignal) => pipe([{ argv: ["nonesuch"] }], { interrupted }) },
+  ])("before: $name() starts nothing", async ({ start }) => {
+    expect(await failureOf(start(AbortSignal.abort(reason)))).toBe("Interrupted: by SIGTERM");
+  });
+});
+
 describe("pipe()", () => {
   const cat = { argv: ["cat"] };
+
+  test("ends all of it when it is too slow", async () => {
+    const line = [{ argv: ["sleep", "30"] }, cat, { argv: ["sh", "-c", "cat; sleep 30"] }];
+    expect(await failureOf(pipe(line, { timeoutSeconds: 0.2 }))).toBe(
+      'Cannot run "sh -c cat; sleep 30": not done within 0.2 s',
+    );
+  });
 
   test("carries bytes unchanged through every program", async () => {
     const bytes = await pipe([{ argv: ["head", "-c", "3000000", "/dev/urandom"] }, cat, { argv: ["wc", "-c"] }]);

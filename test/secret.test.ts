@@ -242,6 +242,7 @@ test.each([
   },
   { provider: "vault", text: '{"data":{"data":{"A":"1"},"metadata":{"version":3}}}', values: { A: "1" } },
   { provider: "vault", text: '{"data":{"A":"1"}}', values: { A: "1" } },
+  { provider: "vault", text: '{"data":{"A":"1","metadata":"2"}}', values: { A: "1", metadata: "2" } },
   { provider: "infisical", text: '[{"key":"A","value":"1","type":"shared"}]', values: { A: "1" } },
   { provider: "doppler", text: '{"A":"p$x"}', values: { A: "p$x" } },
   { provider: "aws", text: '{"A":"1"}\n', values: { A: "1" } },
@@ -249,6 +250,19 @@ test.each([
 ] as const)("parseDocument() of $provider: $text", ({ provider, text, values }) => {
   expect(parseDocument(text, provider)).toEqual({ ...values } as Record<string, string>);
 });
+
+test.each(['{"data":{"data":null,"metadata":{"deletion_time":"2026-11-20T10:00:00Z"}}}', '{"data":null}', "{}"])(
+  "parseDocument() of vault, where the newest version is deleted: %s",
+  (text) => {
+    expect(() => parseDocument(text, "vault")).toThrow(
+      expect.objectContaining({
+        message: "Cannot read secrets from vault: the newest version of the secret is deleted, or empty",
+        next: ["vault kv undelete, or a new version of it", "correct `secrets` in dbops.config.ts"],
+        exitCode: 2,
+      }),
+    );
+  },
+);
 
 test("parseDocument() never quotes what is not JSON", () => {
   expect(() => parseDocument('{"A": "hunter2', "sops")).toThrow(

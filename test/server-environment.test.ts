@@ -8,6 +8,7 @@ import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import {
   formatEnvironment,
   readServerEnvironment,
+  secretsIn,
   secretsOf,
   serverValues,
 } from "../scripts/lib/server-environment.ts";
@@ -47,10 +48,10 @@ DOMAIN=shop.example.com
 
 test("values with their references resolved, DATABASE_URL derived with the password encoded", async () => {
   const password = "p$x/@: #?%é";
-  const { values, secrets } = await read(`${minimal}SMTP=smtp://me:secret://TEST_SMTP@mail.example.com\nPRICE=5$\n`, {
-    TEST_PASSWORD: password,
-    TEST_SMTP: "smtp-password",
-  });
+  const template = `${minimal}SMTP=smtp://me:secret://TEST_SMTP@mail.example.com\nPRICE=5$\n`;
+  const given = { TEST_PASSWORD: password, TEST_SMTP: "smtp-password" };
+  const { values, secrets, secretNames } = await read(template, given);
+  expect(secretNames).toEqual(["POSTGRES_PASSWORD", "SMTP"]);
   expect(values).toEqual({
     DATABASE_URL: `postgres://shop:${encodeURIComponent(password)}@postgres:5432/shop?sslmode=disable`,
     COMPOSE_FILE: "compose.yaml:compose/production.yaml",
@@ -131,6 +132,39 @@ test("formatEnvironment() writes what every reader takes literally", () => {
   const text = formatEnvironment(values);
   expect(text.split("\n").slice(2)).toEqual(["PLAIN=a/b", "DOLLAR='p$BASE #x'", `QUOTE="it's"`, ""]);
   expect(parse(text)).toEqual(values);
+});
+
+const release = `TOKEN='t$1'
+QUEUE_URL=amqp://me:p%40ss@queue/
+LOG_LEVEL=info
+POSTGRES_USER=shop
+POSTGRES_PASSWORD=hunter2
+COMPOSE_PROFILES=green
+IMAGE_GREEN=ghcr.io/me/shop@sha256:1d
+RELEASE_IMAGE=ghcr.io/me/shop@sha256:1d
+RELEASE_NUMBER=12345
+`;
+test.each<{ name: string; text: string; secrets: string[] }>([
+  {
+    name: "those that it names",
+    text: `# Secret: TOKEN QUEUE_URL POSTGRES_PASSWORD\n${release}`,
+    secrets: ["t$1", "amqp://me:p%40ss@queue/", "p%40ss", "p@ss", "hunter2"],
+  },
+  { name: "none, where it says that there are none", text: `# Secret:\n${release}`, secrets: [] },
+  {
+    name: "of an older release, which names none, all that could be one",
+    text: release,
+    secrets: ["t$1", "amqp://me:p%40ss@queue/", "p%40ss", "p@ss", "info", "hunter2"],
+  },
+  { name: "of no file, none", text: "", secrets: [] },
+])("secretsIn() has $name", ({ text, secrets }) => {
+  expect(secretsIn(text)).toEqual(secrets);
+});
+
+test("what formatEnvironment() notes, secretsIn() finds", () => {
+  const values = { PLAIN: "plain", TOKEN: "it's one" };
+  expect(secretsIn(formatEnvironment(values, ["TOKEN"]))).toEqual(["it's one"]);
+  expect(secretsIn(formatEnvironment(values, []))).toEqual([]);
 });
 
 test("secretsOf(): names are none, and the password inside a URL is one", () => {

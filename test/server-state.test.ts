@@ -57,8 +57,9 @@ const serving: Record<string, Fact> = {
   images: "sha256:1c\nsha256:1d\nsha256:1c\n",
   clock: "1767355200\n",
   applied: "20260101090000\n20260102090000\n",
-  services: "nginx changed\napp-blue same\npostgres same\n",
+  services: "nginx changed -\napp-blue same -\npostgres same -\nworker same image\n",
   image: `sha256:1d amd64 r2|ghcr.io/me/shop@${digest} \n`,
+  certificate: "Mar 31 23:33:20 2026 GMT\n",
 };
 
 test("parseServerState() of a server that serves", () => {
@@ -110,11 +111,13 @@ test("parseServerState() of a server that serves", () => {
     clock: 1767355200,
     applied: ["20260101090000", "20260102090000"],
     services: [
-      { name: "nginx", changed: true },
-      { name: "app-blue", changed: false },
-      { name: "postgres", changed: false },
+      { name: "nginx", changed: true, usesImage: false },
+      { name: "app-blue", changed: false, usesImage: false },
+      { name: "postgres", changed: false, usesImage: false },
+      { name: "worker", changed: false, usesImage: true },
     ],
     image: { reference: `ghcr.io/me/shop@${digest}`, id: "sha256:1d", architecture: "amd64", release: "r2" },
+    certificate: { end: 1775000000 },
   });
 });
 
@@ -129,8 +132,9 @@ test("parseServerState() of a server with nothing but Docker", () => {
     record_count: "0\n",
     kept: missing("/opt/shop/releases"),
     applied: { code: 1, stderr: "docker: 'docker exec' requires at least 2 arguments\n" },
-    services: "app-blue changed\nnginx changed\n",
+    services: "app-blue changed -\nnginx changed -\n",
     image: { code: 1, stderr: "Error response from daemon: No such image\n" },
+    certificate: "missing\n",
   });
   expect(state).toMatchObject({
     problems: {},
@@ -146,6 +150,7 @@ test("parseServerState() of a server with nothing but Docker", () => {
     kept: [],
     applied: undefined,
     image: undefined,
+    certificate: "missing",
   } satisfies Partial<ServerState>);
 });
 
@@ -212,6 +217,16 @@ describe("each fact by itself", () => {
       name: "a df that lists nothing",
       facts: { disk: "5000000000\n" },
       state: { freeBytes: { project: 5e9, docker: 5e9 } },
+    },
+    {
+      name: "a certificate that nginx cannot use",
+      facts: { certificate: "unusable\n" },
+      state: { certificate: "unusable" },
+    },
+    {
+      name: "a server without openssl",
+      facts: { certificate: { code: 127, stderr: "timeout: failed to run command 'openssl'\n" } },
+      state: { certificate: undefined },
     },
     {
       name: "a mount point with a space in it",

@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import { archive } from "../scripts/lib/archive.ts";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import { takeLock } from "../scripts/lib/lock.ts";
+import { start } from "../scripts/lib/run.ts";
 import { openSession, quoteWord, type Session } from "../scripts/lib/session.ts";
 
 let home: string;
@@ -108,7 +109,7 @@ describe("a call", () => {
   test("that fails says what, with the server's words; the session goes on", async () => {
     const session = await open();
     expect(await failureOf(session.call(["want_again", "7"]))).toBe(
-      `"want_again 7" failed on app.example.com: it exited with 6
+      `Cannot run "want_again 7" on app.example.com: see below
   | the files of release 7 are not there any more
 exit 1`,
     );
@@ -118,7 +119,7 @@ exit 1`,
       stderr: "the files of release 7 are not there any more\n",
       stdout: "",
     });
-    expect(await failureOf(session.call(["no_such_function"]))).toContain("it exited with 127");
+    expect(await failureOf(session.call(["no_such_function"]))).toContain("no_such_function: command not found");
     expect((await session.call(["count_records"])).stdout).toBe("0\n");
   });
 
@@ -189,6 +190,21 @@ describe("the lock", () => {
     const waiting = takeAs(two, 20);
     await one.close();
     expect(await waiting).toEqual({ live: 7, records: 1 });
+  });
+
+  test("goes with its holder's name: whoever locks it by hand after him is not taken for him", async () => {
+    const [one, two] = [await open(), await open()];
+    await takeAs(one);
+    expect(await filesIn("")).toEqual(["lock", "lock.json"]);
+    await one.close();
+    expect(await filesIn("")).toEqual(["lock"]);
+    const byHand = await start({ argv: ["flock", join(directory, "lock"), "sleep", "20"], ownGroup: true });
+    expect(await failureOf(takeAs(two, 1))).toStartWith("Nothing was changed: somebody holds the lock (waited 1 s)");
+    await byHand.stop("SIGTERM", 1);
+    // Nor does somebody who has asked, and was refused, take anything away.
+    expect(await takeAs(two, 5)).toEqual({ live: undefined, records: 0 });
+    expect(await failureOf(takeAs(await open()))).toStartWith("Nothing was changed: ann@laptop, since");
+    expect(await filesIn("")).toEqual(["lock", "lock.json"]);
   });
 
   test("is held until an undo is done", async () => {
@@ -293,6 +309,40 @@ describe("the files of a release", () => {
     expect(await read("compose.yaml")).toBe("# by hand\n");
     expect(await read("releases/0/.env")).toBe("BY=hand\n");
     expect(await modeOf("releases/0/.env")).toBe("600");
+  });
+
+  describe("to go back to", () => {
+    const before = "releases/1/upstream.before";
+    const upstream = "nginx/upstream/production.conf";
+
+    test("are those that serve", async () => {
+      const session = await open();
+      await keep(session, "1", "none", files("one"));
+      await write(upstream, '  default "2 green live";\n');
+      expect((await session.call(["prepare_revival", "1"])).stdout).toBe("backup\n");
+      expect(await read(before)).toBe('  default "2 green live";\n');
+    });
+
+    test("are as nginx says, where their upstream file is empty or lost", async () => {
+      const session = await open();
+      await keep(session, "1", "none", files("one"));
+      const stdin = '  default "2 green live";\n';
+      await write(upstream, "");
+      await session.call(["prepare_revival", "1"], { stdin });
+      expect(await read(before)).toBe(stdin);
+      await rm(join(directory, before));
+      await rm(join(directory, upstream));
+      await session.call(["prepare_revival", "1"], { stdin });
+      expect(await read(before)).toBe(stdin);
+    });
+
+    test("are none, where nobody knows any: that is no reason to fail", async () => {
+      const session = await open();
+      await keep(session, "1", "none", files("one"));
+      await rm(join(directory, upstream), { force: true });
+      await session.call(["prepare_revival", "1"]);
+      expect(await filesIn("releases/1")).not.toContain("upstream.before");
+    });
   });
 
   test("a file that did not change is not replaced", async () => {

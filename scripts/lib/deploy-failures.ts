@@ -4,8 +4,11 @@ import { exitCodes, Failure } from "./failure.ts";
 import type { PulledImage } from "./image.ts";
 import type { Result } from "./run.ts";
 
-/** Where a failure is the app's own, it may be seen on any machine. */
-export const tryHere = (image: string) => `APP_IMAGE=${image} docker compose up app   # the same image here`;
+/** Where a failure is the app's own, it may be seen on any machine. @param step undefined where it is not to blame. */
+export function whatToTry(step: StepName | undefined, image: string): string {
+  const isOfApp = step === "start" || step === "healthy" || step === "bake";
+  return isOfApp ? `APP_IMAGE=${image} docker compose up app   # the same image here` : "the same command again";
+}
 
 /** The drain's end: whoever is still there has had his time. */
 export function cutOff(slot: string, seconds: number): string {
@@ -15,15 +18,30 @@ export function cutOff(slot: string, seconds: number): string {
 /** The page about a failure of this step. */
 export const pages: Partial<Record<StepName, string>> = {
   image: "docs/runbook/image-cannot-be-pulled.md",
-  files: "docs/runbook/bad-nginx-configuration.md",
   migrate: "docs/runbook/migration-failed.md",
   start: "docs/runbook/deploy-unhealthy.md",
   healthy: "docs/runbook/deploy-unhealthy.md",
+  switch: "docs/runbook/bad-nginx-configuration.md",
   bake: "docs/runbook/deploy-unhealthy.md",
 };
 
-/** What the undo printed, as a sentence. Only what the server has shown counts. */
-export function afterUndo(result: Result | undefined, { previous }: Plan): { says: string; next: string[] } {
+/** @param unseen why nobody could look what serves. */
+export function notSeen({ message }: Failure, { previous }: Plan): { says: string; next: string[] } {
+  const told = previous ? `go back to release ${previous.release}` : "remove it";
+  const says = `what serves now could not be seen: ${message}; the server was told to ${told} by itself`;
+  return { says, next: ["bun scripts/deploy.ts --history"] };
+}
+
+/**
+ * What the undo printed, as a sentence. Only what the server has shown counts.
+ * @param byServer it was found undone, and this is what the server showed then.
+ */
+export function afterUndo(
+  result: Result | undefined,
+  { previous }: Plan,
+  byServer = false,
+): { says: string; next: string[] } {
+  const itself = byServer ? "the server went back by itself: " : "";
   const look = ["bun scripts/deploy.ts --history"];
   if (!result) {
     const says = previous ? `goes back to release ${previous.release}` : "removes it";
@@ -35,10 +53,13 @@ export function afterUndo(result: Result | undefined, { previous }: Plan): { say
   if (!previous && serving) return { says: seen, next: look };
   if (!previous) {
     const left = result.exitCode === 0 ? "" : "; not everything could be taken back";
-    return { says: `nothing serves, Postgres and its data stay${left}`, next: result.exitCode === 0 ? [] : look };
+    return {
+      says: `${itself}nothing serves, Postgres and its data stay${left}`,
+      next: result.exitCode === 0 ? [] : look,
+    };
   }
   if (serving?.[1]?.startsWith(`${previous.release} ${previous.slot} `) && serving[2] === "yes") {
-    if (result.exitCode === 0) return { says: `release ${previous.release} serves as before`, next: [] };
+    if (result.exitCode === 0) return { says: `${itself}release ${previous.release} serves as before`, next: [] };
     const trouble = result.stderr.trim().split("\n").at(-1);
     const says = `release ${previous.release} serves as before, but not everything was taken back: ${trouble}`;
     return { says, next: ["on the server: docker compose ps --all"] };
@@ -46,6 +67,17 @@ export function afterUndo(result: Result | undefined, { previous }: Plan): { say
   return {
     says: `and release ${previous.release} could not be shown to serve again: ${seen}`,
     next: ["on the server: docker compose ps --all", "read docs/runbook/roll-back-by-hand.md"],
+  };
+}
+
+/** What came of the end of a deploy that nobody can go back from any more. */
+export function afterForward(result: Result | undefined, unseen?: Failure): { says: string; next: string[] } {
+  const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
+  if (result) return { says: "what is left to do has failed twice", next };
+  if (!unseen) return { says: "the server tries the rest by itself", next };
+  return {
+    says: `what became of it could not be seen: ${unseen.message}; the server was told to do it by itself`,
+    next,
   };
 }
 
@@ -121,6 +153,7 @@ export function nginxRefuses(details: string): Failure {
     // Where it was tested is of no use to anybody.
     details: details.trim().replaceAll("/tmp/check/", ""),
     exitCode: exitCodes.usage,
+    read: "docs/runbook/bad-nginx-configuration.md",
   });
 }
 

@@ -30,6 +30,7 @@ export type Wanted = {
 export type Step = { name: StepName; says: string };
 
 export type StepName =
+  | "hooks"
   | "lock"
   | "upload"
   | "image"
@@ -74,6 +75,8 @@ export type Plan = {
 const oldestEngine = "25.0";
 const oldestCompose = "2.24.4";
 const clockToleranceSeconds = 60;
+/** certbot renews it 30 days before its end: something has failed for two weeks then. */
+const certificateDays = 14;
 
 /**
  * @throws {Failure} exit 2 when the project or the server is not set up, 3 when the server is not fit, 5 when something would be
@@ -81,12 +84,14 @@ const clockToleranceSeconds = 60;
  */
 export function planDeploy(state: ServerState, wanted: Wanted): Plan {
   checkServer(state, wanted);
+  if (!wanted.again) checkStopFirst(state, wanted);
   const { deploy } = wanted.settings;
-  const { live } = state;
+  // Where nginx' upstream file is lost, what nginx says is as good for going back to an earlier release.
+  const live = state.live ?? (wanted.again && state.serving);
   if (!live && !wanted.again) refuseWithoutLive(state);
   const slot = live ? otherSlot(live.slot) : (wanted.again?.slot ?? "blue");
   const { services, downtime } = planServices(state, wanted);
-  if (!state.applied && (wanted.again || !services.includes("postgres"))) throw databaseSilent();
+  if (!state.applied && (wanted.again || !services.includes("postgres"))) throw databaseSilent(state, wanted);
   const revive = wanted.again !== undefined && isKept(state, wanted.again, slot);
   const release = revive ? wanted.again!.release : nextNumber(state.records, state.kept, live?.release ?? 0);
   const schemaAhead = wanted.again && compareSchema(state, wanted.again);
@@ -191,13 +196,45 @@ function checkServer(state: ServerState, { directory, settings }: Wanted): void 
   }
 }
 
+/**
+ * What is replaced with each release is named there, and nothing else: the rest keeps running as it is.
+ * @throws {Failure} exit 2 when a service would stay at the image of another release, or a name is nobody's.
+ */
+function checkStopFirst({ services }: ServerState, { settings }: Wanted): void {
+  const { stopFirst } = settings.deploy;
+  const options = { exitCode: exitCodes.usage, read: "docs/deploy.md" };
+  const strangers = stopFirst.filter((name) => !services.some((service) => service.name === name));
+  if (strangers.length > 0) {
+    const why = `deploy.stopFirst names ${strangers.join(", ")}, and compose.yaml and compose/ have no such service`;
+    throw new Failure("Nothing was deployed", why, ["correct deploy.stopFirst in dbops.config.ts"], options);
+  }
+  const left = leftBehind(services, stopFirst);
+  if (left.length === 0) return;
+  const why = "would keep the old image: RELEASE_IMAGE is replaced only in services that deploy.stopFirst names";
+  const names = [...stopFirst, ...left].map((name) => `"${name}"`).join(", ");
+  const next = [`in dbops.config.ts: deploy: { stopFirst: [${names}] }`];
+  throw new Failure("Nothing was deployed", `${left.join(", ")} ${why}`, next, options);
+}
+
+/** Services with the image of a release that no deploy replaces. */
+const leftBehind = (services: ServerState["services"], stopFirst: readonly string[]) =>
+  services
+    .filter(({ name, usesImage }) => usesImage && ![...slotsAndMigrations, ...stopFirst].includes(name))
+    .map(({ name }) => name);
+
+const slotsAndMigrations = ["app-blue", "app-green", "migrations"];
+
 /** Whatever is done without knowing which migrations it has may be wrong. */
-function databaseSilent(): Failure {
-  const next = [
-    "on the server: docker compose ps postgres; docker compose logs --tail 50 postgres",
-    "the same command again",
-  ];
-  return new Failure("Nothing was changed", "Postgres is running there, and does not answer", next, {
+function databaseSilent(state: ServerState, { directory }: Wanted): Failure {
+  const isRunning = runs(state, "postgres");
+  const there = isRunning
+    ? "docker compose ps postgres; docker compose logs --tail 50 postgres"
+    : "docker compose up --detach --wait postgres";
+  const why = isRunning
+    ? "Postgres is running there, and does not answer"
+    : "Postgres does not run there, and a rollback does not start it before it knows the schema";
+  const next = [`on the server: cd ${directory}; ${there}`, "the same command again"];
+  return new Failure("Nothing was changed", why, next, {
     exitCode: exitCodes.saidNo,
     read: "docs/runbook/database-unhealthy.md",
   });
@@ -229,14 +266,17 @@ function pendingMigrations({ applied }: ServerState, { migrations, again }: Want
 
 /** Everything but the app's slots, the migrations, and what is replaced with each release. */
 function planServices(state: ServerState, { settings }: Wanted): { services: string[]; downtime: string[] } {
-  const notHere = ["app-blue", "app-green", "migrations", ...settings.deploy.stopFirst];
+  const notHere = [...slotsAndMigrations, ...settings.deploy.stopFirst];
   const wanted = state.services.filter(({ name }) => !notHere.includes(name));
   const recreated = wanted.filter(({ name, changed }) => changed && runs(state, name)).map(({ name }) => name);
   const started = wanted.filter(({ name }) => !runs(state, name)).map(({ name }) => name);
   return {
     services: [...started, ...recreated].sort(inOrder),
     // What an interrupted first deploy has left may be recreated: nobody is served yet.
-    downtime: state.live ? recreated.map((name) => `${name} is recreated, because its definition has changed`) : [],
+    downtime:
+      (state.live ?? state.serving)
+        ? recreated.map((name) => `${name} is recreated, because its definition has changed`)
+        : [],
   };
 }
 
@@ -280,15 +320,16 @@ function isLive(state: ServerState, wanted: Wanted): boolean {
   );
 }
 
-function isSameImage({ liveRelease }: ServerState, { reference, imageId }: Wanted): boolean {
+function isSameImage({ liveRelease }: ServerState, { reference, imageId, again }: Wanted): boolean {
   if (reference.digest) return liveRelease?.reference === `${reference.name}@${reference.digest}`;
-  return imageId !== undefined && imageId === liveRelease?.imageId;
+  const known = imageId ?? again?.imageId;
+  return known !== undefined && known === liveRelease?.imageId;
 }
 
 /** Whether a tag names what serves, unless it was moved since: asking the registry is worth it then. */
 export function mayBeLive(state: ServerState, wanted: Wanted): boolean {
   const { liveRelease } = state;
-  if (!liveRelease || wanted.reference.digest || wanted.transfer !== "registry") return false;
+  if (!liveRelease || wanted.again || wanted.reference.digest || wanted.transfer !== "registry") return false;
   return liveRelease.image === wanted.image && isLive(state, { ...wanted, imageId: liveRelease.imageId });
 }
 
@@ -303,7 +344,9 @@ function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
   const beside = previous ? `app-${previous.slot}` : "nothing";
   const step = (name: StepName, says: string | false): Step[] => (says ? [{ name, says }] : []);
   const told = [...(settings.cdn ? ["the CDN"] : []), ...settings.notifications.map(({ kind }) => kind)];
+  const hooks = Object.entries(deploy.hooks).map(([name, program = []]) => `${name}: ${program.join(" ")}`);
   return [
+    ...step("hooks", hooks.length > 0 && `on this machine, ${hooks.join("; ")}`),
     ...step("lock", "one deploy at a time"),
     ...step("upload", !revive && `${source} to ${directory}/releases/${release}`),
     ...step("image", !revive && imageText(state, wanted)),
@@ -347,7 +390,8 @@ function drainText(
   return `requests of app-${previous.slot}, at most ${drainSeconds} s, ${after}`;
 }
 
-function warningsAbout(state: ServerState, { now, migrations, again }: Wanted): string[] {
+function warningsAbout(state: ServerState, wanted: Wanted): string[] {
+  const { now, migrations, again, settings, image, imageId } = wanted;
   const skew = Math.round(state.clock - now);
   const unknown = again === undefined ? (state.applied ?? []).filter((version) => !migrations.includes(version)) : [];
   const { live } = state;
@@ -363,8 +407,38 @@ function warningsAbout(state: ServerState, { now, migrations, again }: Wanted): 
       ? orphans.map(({ service }) => `${service} runs, and is not in these files: it is left alone`)
       : []),
     ...(live && !isRunning ? [`release ${live.release} does not run: there is nothing to go back to`] : []),
+    ...(!live && again && state.serving
+      ? [`${upstreamFile} there is lost, and is made anew from what nginx says`]
+      : []),
     ...(live && live.state !== "live" ? [`release ${live.release} was interrupted while it was being deployed`] : []),
+    ...(again ? leftBehind(state.services, settings.deploy.stopFirst) : []).map(
+      (name) => `${name} has RELEASE_IMAGE, and deploy.stopFirst does not name it: it stays as it is`,
+    ),
+    ...(imageId === undefined && mayBeLive(state, wanted)
+      ? [`${image} serves already, and the registry was not asked: if it is the same image still, nothing is done`]
+      : []),
+    ...certificateWarnings(state, wanted),
   ];
+}
+
+/** None where it is good for some time, or cannot be seen. */
+export function certificateWarnings(
+  { certificate }: Pick<ServerState, "certificate">,
+  { now, directory }: Pick<Wanted, "now" | "directory">,
+): string[] {
+  const renew = `on the server: cd ${directory} && docker compose run --rm certbot`;
+  if (certificate === undefined) return [];
+  if (certificate === "missing") return [`there is no certificate: visitors get 503 until, ${renew}`];
+  if (certificate === "unusable") {
+    const look = `on the server: cd ${directory} && docker compose logs --tail 20 nginx`;
+    return [
+      `nginx cannot use what is in certificates/, no visitor gets through: docs/runbook/no-certificate.md; ${look}`,
+    ];
+  }
+  const days = Math.floor((certificate.end - now) / 86_400);
+  const date = new Date(certificate.end * 1000).toISOString().slice(0, 10);
+  if (certificate.end <= now) return [`the certificate ended on ${date}: browsers refuse it; ${renew}`];
+  return days < certificateDays ? [`the certificate ends on ${date}, in ${days} days; ${renew}`] : [];
 }
 
 /** For people. */

@@ -2,17 +2,17 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Settings } from "./config.ts";
-import { formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "./deploy-plan.ts";
+import { certificateWarnings, formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "./deploy-plan.ts";
 import { deploy, type Job, pullImage } from "./deployment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
-import type { Facts } from "./hooks.ts";
 import { type Holder, takeLock } from "./lock.ts";
 import type { Progress } from "./progress.ts";
-import { redact, redactFailure } from "./redact.ts";
+import { redactFailure } from "./redact.ts";
 import type { Release } from "./release.ts";
 import { parseServerState, type ServerState } from "./server-state.ts";
 import type { Session } from "./session.ts";
 import type { Server } from "./ssh.ts";
+import { type About, endingOf, factsOf, tell } from "./tell.ts";
 import { upstreamFile } from "./upstream.ts";
 
 export type Run = {
@@ -53,14 +53,15 @@ export async function runDeploy(run: Run): Promise<Outcome> {
       wanted = { ...wanted, imageId: id };
     }
     plan = planDeploy(state, wanted);
+    if (plan.nothing && !run.planOnly) warnOfCertificate(run, state);
     if (plan.nothing || run.planOnly) return { plan, state };
     console.error(formatPlan(plan, wanted, run.server.host));
     const { runBefore } = await import("./hooks.ts");
-    await runBefore(hooksOf(run), factsOf(run, plan), run.interrupted);
+    await runBefore(hooksOf(run), factsOf(aboutOf(run, plan)), run.interrupted);
     const found = await run.progress.step("lock", () =>
       takeLock(run.session, holderOf(run), run.waitSeconds, run.interrupted),
     );
-    if (found.live !== plan.previous?.release || found.records !== state.recordCount) {
+    if (found.live !== state.live?.release || found.records !== state.recordCount) {
       run.progress.note("another deploy came in between: looking again");
       state = await run.progress.step("observe", () => observe(run));
       plan = planDeploy(state, wanted);
@@ -70,13 +71,14 @@ export async function runDeploy(run: Run): Promise<Outcome> {
     const upstream = run.upstream ?? (state.live ? state.upstream : await ownUpstream(run.directory));
     const { record, failure } = await deploy({ ...run, wanted, state, plan, upstream });
     if (failure) throw new DeployFailed(failure, record);
+    warnOfCertificate(run, state);
     const summary = `release ${record.release} serves ${wanted.image}`;
-    await tell(run, plan, { outcome: "done", seconds: record.seconds, summary });
+    await tell(aboutOf(run, plan), { outcome: "done", serves: true, seconds: record.seconds, summary });
     return { plan, state, release: record };
   } catch (error) {
     const failure = redactFailure(error instanceof DeployFailed ? error.failure : asFailure(error), run.secrets);
-    // A plan that is only asked for, and refused, is nobody else's business.
-    if (!run.planOnly) await tell(run, plan, endingOf(failure, run.secrets, error));
+    const record = error instanceof DeployFailed ? error.record : undefined;
+    await tell(aboutOf(run, plan), endingOf(failure, record));
     throw failure;
   }
 }
@@ -90,6 +92,11 @@ class DeployFailed extends Error {
     this.failure = failure;
     this.record = record;
   }
+}
+
+/** Also at the end, where it is read: it serves, and perhaps nobody. */
+function warnOfCertificate({ progress, wanted }: Run, state: ServerState): void {
+  for (const warning of certificateWarnings(state, wanted)) progress.note(`warning: ${warning}`);
 }
 
 /** Where the server's own file is of no use any more, the project's is what it should look like. */
@@ -116,45 +123,13 @@ async function observe({ session, wanted, tar, interrupted }: Run): Promise<Serv
   return parseServerState(stdout, wanted.reference);
 }
 
-type Ending = { outcome: NonNullable<Facts["outcome"]>; summary: string; details?: string; seconds?: number };
-
-function endingOf({ what, why, details, exitCode }: Failure, secrets: readonly string[], error: unknown): Ending {
-  const record = error instanceof DeployFailed ? error.record : undefined;
-  const outcome = record?.outcome ?? (exitCode === exitCodes.interrupted ? "interrupted" : "failed");
-  const summary = redact(`${what}: ${why}`, secrets);
-  const seconds = record && { seconds: record.seconds };
-  return { outcome, summary, ...seconds, ...(details && { details: redact(details, secrets) }) };
-}
-
-/**
- * Whoever wants to know, people before programs: who cancels a run in CI is killed ten seconds later.
- * None of it can change the outcome any more.
- */
-async function tell(run: Run, plan: Plan | undefined, ending: Ending): Promise<void> {
-  const { settings, wanted, values, who } = run;
-  const problems: string[] = [];
-  if (settings.notifications.length > 0) {
-    const { notify } = await import("./notify.ts");
-    const what = wanted.again ? "rollback" : "deploy";
-    const about = { what, project: settings.name, environment: "production", image: wanted.image, who };
-    const news = { ...about, ...(plan && { release: plan.release }), ...ending };
-    const withinSeconds = ending.outcome === "interrupted" ? 2 : 10;
-    problems.push(...(await notify(settings.notifications, news, values, withinSeconds)));
-  }
-  if (settings.cdn && ending.outcome === "done") {
-    const { purgeCdn } = await import("./cdn.ts");
-    problems.push(...(await purgeCdn(settings.cdn, values)));
-  }
-  const { runAfter } = await import("./hooks.ts");
-  problems.push(...(await runAfter(hooksOf(run), { ...factsOf(run, plan), outcome: ending.outcome })));
-  for (const problem of problems) run.progress.note(`warning: ${redact(problem, run.secrets)}`);
-}
-
 const hooksOf = ({ settings, directory, secrets }: Run) => ({ programs: settings.deploy.hooks, directory, secrets });
 
-function factsOf({ wanted }: Run, plan: Plan | undefined): Facts {
+function aboutOf(run: Run, plan: Plan | undefined): About {
   return {
-    ...{ environment: "production", image: wanted.image },
+    ...run,
+    what: run.wanted.again ? "rollback" : "deploy",
+    image: run.wanted.image,
     ...(plan && { release: plan.release }),
     ...(plan?.previous && { previousRelease: plan.previous.release }),
   };

@@ -2,17 +2,20 @@
 // itself. The server knows the way back too (session.ifLost), so that it is taken when nobody is there any more to ask for it.
 import { archive } from "./archive.ts";
 import {
+  afterForward,
   afterUndo,
   checkArchitecture,
   cutOff,
   migrationFailed,
   nginxRefuses,
+  notSeen,
   pages,
   pullFailed,
   schemaRefused,
-  tryHere,
+  whatToTry,
 } from "./deploy-failures.ts";
 import type { Plan, StepName, Wanted } from "./deploy-plan.ts";
+import { type Returned, returnAfterLoss, type Told } from "./deploy-return.ts";
 import { encodeValue } from "./environment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type PulledImage, parseImage, sendImage } from "./image.ts";
@@ -47,9 +50,9 @@ export type Job = {
 const pullSeconds = 1800;
 const migrateSeconds = 6 * 3600;
 const migrateTries = 4;
-/** Until nginx knows the address of a slot that it lists anew: half a second was always enough. */
-const warmMilliseconds = 500;
-/** One failure more than this is no coincidence any more. */
+/** Until nginx knows the address of a slot that it lists anew. Its workers ask for it as they start, and Docker answers at once. */
+const warmMilliseconds = 200;
+/** Fewer failures than this may be a coincidence. */
 const errorsMinimum = 3;
 const unreadyMaximum = 2;
 const restartsMaximum = 3;
@@ -76,6 +79,9 @@ class Deployment {
   #image: PulledImage | undefined;
   /** Which of COMPOSE_PROFILES are not slots. */
   #profiles: string[] = [];
+  #warmAt = 0;
+  /** Of the container until it was healthy; one more after that means that it did not stay up. */
+  #restarts = 0;
   /** nginx' workers from before the switch. */
   #workers: string[] = [];
   #schemaVersion: string;
@@ -132,21 +138,28 @@ class Deployment {
       if (plan.removals.length > 0) await this.#run("prune", () => this.#prune());
       return { record };
     } catch (error) {
-      return await this.#unfinished(error);
+      return await this.#unfinished(error, forward);
     }
   }
 
   async #upload(): Promise<void> {
     const { release, previous } = this.#job.plan;
     this.#reach("upload");
-    const { stdout } = await this.#call(["keep_release", `${release}`, `${previous?.release ?? "none"}`]);
+    const keep: Call = ["keep_release", `${release}`, `${previous?.release ?? "none"}`];
+    const { stdout } = await this.#call(keep, { stdin: this.#upstreamBefore() });
     this.#profiles = stdout.split("\n").filter(Boolean);
+  }
+
+  /** The file to go back to, as nginx has it in memory, where the server has lost its own. Otherwise the server has it. */
+  #upstreamBefore(): string {
+    const { plan, state, upstream } = this.#job;
+    return plan.previous && !state.live ? renderUpstream(upstream, state.serving!) : "";
   }
 
   /** Its files and its image are on the server as they were. */
   async #rememberWayBack(): Promise<void> {
     const { plan, wanted } = this.#job;
-    await this.#call(["prepare_revival", `${plan.release}`]);
+    await this.#call(["prepare_revival", `${plan.release}`], { stdin: this.#upstreamBefore() });
     const { reference, imageId } = wanted.again!;
     const { stdout } = await this.#call(["describe_image", imageId]);
     this.#image = { ...parseImage(stdout, wanted.reference), reference };
@@ -161,6 +174,7 @@ class Deployment {
         image: wanted.image,
         imageId: wanted.imageId!,
         isThere: state.image?.id === wanted.imageId,
+        interrupted: this.#job.interrupted,
       });
       const tag = `${wanted.settings.name}-release:${plan.release}`;
       await this.#call(["tag_image", loaded, tag]);
@@ -203,7 +217,13 @@ class Deployment {
     this.#reach("files");
     const { exitCode, stderr } = await this.#call(["put_files", `${plan.release}`], { accept: [0, 12] });
     if (exitCode === 12) throw nginxRefuses(stderr);
-    if (!plan.previous) await this.#call(["switch_file", `${plan.release}`]);
+    if (this.#isFirstOfNginx()) await this.#call(["switch_file", `${plan.release}`]);
+  }
+
+  /** nginx does not start without its upstream file. One that runs and has lost it gets it with the switch. */
+  #isFirstOfNginx(): boolean {
+    const { plan, wanted } = this.#job;
+    return !plan.previous && (!wanted.again || plan.services.includes("nginx"));
   }
 
   async #startServices(): Promise<void> {
@@ -254,9 +274,6 @@ class Deployment {
     await this.#switchTo(warm, renderUpstream(upstream, warm, plan.slot));
     this.#warmAt = performance.now();
   }
-  #warmAt = 0;
-  /** Of the container until it was healthy; one more after that means that it did not stay up. */
-  #restarts = 0;
 
   async #untilHealthy(): Promise<void> {
     const { plan, wanted } = this.#job;
@@ -270,13 +287,15 @@ class Deployment {
       if (status === "exited" || status === "dead" || Number(restarts) >= restartsMaximum) {
         throw new Failure(`app-${plan.slot} does not start`, `it has ended ${Number(restarts) + 1} times`, []);
       }
-      if (status !== "running" || !["healthy", "none"].includes(health!)) continue;
-      const answer = await this.#ask("/health/ready");
-      if (answer.status === 200) {
-        this.#restarts = Number(restarts);
-        return this.#checkRelease(answer.body);
+      if (status === "running" && ["healthy", "none"].includes(health!)) {
+        const answer = await this.#ask("/health/ready");
+        if (answer.status === 200) {
+          this.#restarts = Number(restarts);
+          return this.#checkRelease(answer.body);
+        }
       }
-      await this.#pause(250);
+      // That is all that await_slot waits for by itself.
+      if (stdout.trim() !== "running starting 0") await this.#pause(250);
     }
     const { status, body } = await this.#ask("/health/ready");
     const answer = status
@@ -396,7 +415,15 @@ class Deployment {
     const wayBack = this.#wayBack();
     if (wayBack.length === 0) {
       await session.close();
-      return { record: this.#record("failed", cause.message), failure: cause };
+      const { what, why, next, exitCode, details, read } = cause;
+      const again = next.length > 0 ? next : ["the same command again"];
+      const failure = new Failure(what, `${why}; nothing was changed`, again, {
+        exitCode,
+        ...(details && { details }),
+        read: read ?? "docs/deploy.md",
+        cause,
+      });
+      return { record: this.#record("failed", cause.message), failure };
     }
     const evidence = await this.#evidence(cause);
     const stays = await this.#migrationsThatStay();
@@ -404,32 +431,49 @@ class Deployment {
     const reason = redact(`${this.#step}: ${cause.message}`, secrets).slice(0, 300);
     const wasLive = ["workers", "bake"].includes(this.#step);
     const outcome = isInterrupted ? "interrupted" : wasLive ? "undone" : "failed";
-    session.ifLost([...wayBack, ["record", this.#line(outcome, reason)], ["serving"]]);
-    // GitHub kills 10 s after it has asked to end; the server goes on without us.
     const started = performance.now();
-    const result = await session.giveUp(isInterrupted ? 8 : 180 + wanted.settings.deploy.drainSeconds);
+    const { answer, later, unseen } = await this.#giveUp({
+      calls: [...wayBack, ["record", this.#line(outcome, reason)], ["serving"]],
+      // GitHub kills 10 s after it has asked to end; the server goes on without us.
+      seconds: isInterrupted ? 8 : 180 + wanted.settings.deploy.drainSeconds,
+      isOver: (live, record) => record !== undefined && live !== plan.release,
+    });
+    const result = answer ?? later?.result;
     const switched = /switched back in (\d+) ms/.exec(result?.stdout ?? "")?.[1];
     if (switched)
       this.#job.progress.note(`switched back to release ${plan.previous!.release} in ${Number(switched) / 1000} s`);
     const taken = ((performance.now() - started) / 1000).toFixed(2);
-    this.#job.progress.note(result ? `undone in ${taken} s` : "left to the server to undo");
-    const { says, next } = afterUndo(result, plan);
+    if (!later?.byServer) this.#job.progress.note(result ? `undone in ${taken} s` : "left to the server to undo");
+    const { says, next } = unseen ? notSeen(unseen, plan) : afterUndo(result, plan, later?.byServer);
     const failure = new Failure(
       `Release ${plan.release} ${wanted.again ? "does not serve again" : "was not deployed"}`,
       redact(`${cause.what}: ${cause.why}; ${says}${stays}`, secrets),
       [
-        ...(cause.next.length > 0 ? cause.next : [isInterrupted ? "the same command again" : tryHere(wanted.image)]),
+        ...(cause.next.length > 0 ? cause.next : [whatToTry(isInterrupted ? undefined : this.#step, wanted.image)]),
         ...next,
       ],
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
         ...(evidence && { details: redact(evidence, secrets) }),
         // Who interrupts it, or loses the connection, has no problem with the step that it was at.
-        read: cause.read ?? (result && !isInterrupted ? pages[this.#step] : undefined) ?? "docs/deploy.md",
+        read: cause.read ?? (answer && !isInterrupted ? pages[this.#step] : undefined) ?? "docs/deploy.md",
         cause,
       },
     );
-    return { record: this.#record(outcome, reason), failure };
+    return { record: later?.record ?? this.#record(outcome, reason), failure };
+  }
+
+  /** Has the server do by itself what it is told. Where no answer comes, and nobody is in a hurry, a second connection looks. */
+  async #giveUp(told: Told): Promise<{ answer?: Result; later?: Returned; unseen?: Failure }> {
+    const { session, interrupted } = this.#job;
+    session.ifLost(told.calls);
+    const answer = await session.giveUp(told.seconds);
+    if (answer) return { answer };
+    if (interrupted.aborted) return {};
+    return await returnAfterLoss(this.#job, told).then(
+      (later) => ({ later }),
+      (error) => ({ unseen: asFailure(error) }),
+    );
   }
 
   /** The way back of a deploy is not one for the data. @returns the end of a sentence. */
@@ -454,39 +498,39 @@ class Deployment {
     return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "", false);
   }
 
-  /** Before anything is undone: the container that failed will be gone then. */
+  /** Before anything is undone: the app's container will be gone then. What is known of a service came with its failure. */
   async #evidence(cause: Failure): Promise<string | undefined> {
     const { session, plan, interrupted } = this.#job;
-    const app = [`app-${plan.slot}`];
-    const concerned: Partial<Record<StepName, readonly string[]>> = {
-      ...{ start: app, healthy: app, schema: app, switch: app, bake: app },
-      ...{ services: plan.services, workers: plan.workers },
-    };
-    const services = interrupted.aborted ? [] : (concerned[this.#step] ?? []);
-    const found = [cause.details];
-    for (const service of services) {
-      const log = await session.call(["evidence", service], { timeoutSeconds: 30 }).catch(() => undefined);
-      if (log) found.push(services.length > 1 ? `${service}:\n${log.stdout.trim()}` : log.stdout.trim());
-    }
-    return found.filter(Boolean).join("\n") || undefined;
+    const isOfApp = ["start", "healthy", "schema", "switch", "bake"].includes(this.#step);
+    if (!isOfApp || interrupted.aborted) return cause.details;
+    const evidence: Call = ["evidence", `app-${plan.slot}`];
+    const log = await session.call(evidence, { timeoutSeconds: 30 }).catch(() => undefined);
+    return [cause.details, log?.stdout.trim()].filter(Boolean).join("\n") || undefined;
   }
 
   /** It serves. What is left to do the server does by itself, once it has heard that we are gone. */
-  async #unfinished(error: unknown): Promise<Ended> {
-    const { session, plan, secrets, progress } = this.#job;
+  async #unfinished(error: unknown, forward: readonly Call[]): Promise<Ended> {
+    const { plan, secrets, progress } = this.#job;
     const { what, why, details } = asFailure(error);
-    const record = this.#record("done");
-    const result = await session.giveUp(180);
-    if (result?.exitCode === 0) {
-      progress.note(redact(`warning: the end of the deploy had to be done twice: ${what}: ${why}`, secrets));
+    const { answer, later, unseen } = await this.#giveUp({
+      calls: forward,
+      seconds: 180,
+      // Where it does not serve any more, the server had not heard yet that there is no way back.
+      isOver: (live, record) => record !== undefined || live !== plan.release,
+    });
+    const result = answer ?? later?.result;
+    const isBack = later?.byServer && later.record?.outcome !== "done";
+    const record = later?.record ?? this.#record(isBack ? "undone" : "done", isBack ? `${what}: ${why}` : undefined);
+    if (result?.exitCode === 0 && !isBack) {
+      const how = later?.byServer ? "was left to the server" : "had to be done twice";
+      progress.note(redact(`warning: the end of the deploy ${how}: ${what}: ${why}`, secrets));
       return { record };
     }
-    const rest = result ? "what is left to do has failed twice" : "the server tries the rest by itself";
-    const next = ["bun scripts/deploy.ts --history", "on the server: docker compose ps --all"];
+    const { says, next } = isBack ? afterUndo(result, plan, true) : afterForward(result, unseen);
     const failure = new Failure(
-      `Release ${plan.release} serves, but the end of its deploy failed`,
-      redact(`${what}: ${why}; ${rest}`, secrets),
-      next,
+      `Release ${plan.release} ${isBack ? "was not deployed" : "serves, but the end of its deploy failed"}`,
+      redact(`${what}: ${why}; ${says}`, secrets),
+      ["the same command again", ...next],
       { ...(details && { details: redact(details, secrets) }), read: "docs/deploy.md" },
     );
     return { record, failure };
@@ -532,7 +576,7 @@ class Deployment {
       if (has("services")) back.push(["put_back", previous, ...plan.services]);
       if (has("workers")) back.push(["put_back", previous, ...plan.workers]);
     }
-    if (!plan.previous && !wanted.again && has("files")) back.push(["forget_nginx"]);
+    if (this.#isFirstOfNginx() && has("files")) back.push(["forget_nginx"]);
     if (!plan.previous && has("workers")) {
       for (const name of plan.workers) back.push(["remove_service", name]);
     }
@@ -564,7 +608,11 @@ class Deployment {
       schemaVersion: this.#schemaVersion,
       previous: plan.previous?.release ?? 0,
       ...(wanted.again && wanted.again.release !== plan.release && { of: wanted.again.release }),
-      ...{ who, at, seconds: Math.round(performance.now() - this.#started) / 1000, steps: progress.seconds(), outcome },
+      who,
+      at,
+      seconds: Math.round(performance.now() - this.#started) / 1000,
+      steps: progress.seconds(),
+      outcome,
       ...(reason && { reason }),
     };
   }

@@ -87,7 +87,11 @@ async function launch(home: Home, data: string, options: EmbeddedOptions): Promi
   });
   const { host, port, user, password, database } = options;
   return {
-    ...{ host, port, user, password, database },
+    host,
+    port,
+    user,
+    password,
+    database,
     pid: program.pid,
     home: home.directory,
     ended: program.ended,

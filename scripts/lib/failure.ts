@@ -70,8 +70,14 @@ export function reportAndExit(error: unknown): never {
   const own = process.argv.slice(0, process.argv.includes("--") ? process.argv.indexOf("--") : undefined);
   if (own.includes("--json")) console.log(failureAsJson(failure));
   console.error(formatFailure(failure));
-  if (process.env.DBOPS_VERBOSE) console.error(error);
+  if (process.env.DBOPS_VERBOSE) console.error(stacksOf(error).join("\ncaused by: "));
   process.exit(failure.exitCode);
+}
+
+/** Of the error and of what led to it. Nothing else that they carry: it has been printed, or it was not meant to be. */
+function stacksOf(error: unknown): string[] {
+  if (!(error instanceof Error)) return error === undefined ? [] : [String(error)];
+  return [error.stack ?? error.message, ...stacksOf(error.cause)];
 }
 
 export function asFailure(error: unknown): Failure {

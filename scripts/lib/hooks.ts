@@ -79,7 +79,7 @@ const shortestPart = 8;
 
 /** Whoever has one of these can ask the provider for every secret. */
 const keysToEverything = [
-  ...["OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN", "OP_SESSION"],
+  ...["OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN"],
   ...["VAULT_TOKEN", "DOPPLER_TOKEN", "INFISICAL_TOKEN", "SOPS_AGE_KEY"],
 ];
 
@@ -88,7 +88,10 @@ export function hookEnvironment(own: Environment, secrets: readonly string[], fa
   const holdsSecret = (value: string) =>
     secrets.some((secret) => value === secret || (secret.length >= shortestPart && value.includes(secret)));
   // A bad password may be a word of a path; without PATH no program would start.
-  const withheld = Object.entries(own).filter(([name, value = ""]) => name !== "PATH" && holdsSecret(value));
+  const withheld = Object.entries(own).filter(
+    // OP_SESSION_ and the account's ID: what `op signin` has exported.
+    ([name, value = ""]) => name.startsWith("OP_SESSION_") || (name !== "PATH" && holdsSecret(value)),
+  );
   return {
     ...Object.fromEntries(withheld.map(([name]) => [name, undefined])),
     ...Object.fromEntries(keysToEverything.map((name) => [name, undefined])),

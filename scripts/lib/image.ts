@@ -34,20 +34,22 @@ type Preparation = {
   directory: string;
   flags: { image?: string | undefined; build: boolean; transfer?: string | undefined; plan: boolean };
   progress: Progress;
+  interrupted: AbortSignal;
 };
 
 export type Prepared = { image: string; reference: Reference; transfer: "registry" | "ssh"; imageId?: string };
 
 /**
  * What there is to deploy: an image that a registry has, or one that the Docker here has or builds.
- * @throws {Failure} exit 2: no reference, or no such image here.
+ * @throws {Failure} exit 2: no reference, or no such image here. The signal's reason when interrupted.
  */
-export async function prepareImage({ settings, directory, flags, progress }: Preparation): Promise<Prepared> {
+export async function prepareImage(preparation: Preparation): Promise<Prepared> {
+  const { settings, flags, progress, interrupted } = preparation;
   const transfer = (flags.transfer ?? (flags.build ? "ssh" : "registry")) as Prepared["transfer"];
   // A plan builds and pushes nothing.
   const isToBuild = flags.build && !flags.plan;
   const named = flags.image ?? settings.environments.production!.image;
-  const image = isToBuild ? await progress.step("build", () => buildImage(settings, directory)) : named;
+  const image = isToBuild ? await progress.step("build", () => buildImage(preparation)) : named;
   const reference = parseReference(image);
   if (!reference) {
     const next = ["name:tag or name@sha256:…, for instance ghcr.io/me/app:4f2c1ab"];
@@ -55,14 +57,14 @@ export async function prepareImage({ settings, directory, flags, progress }: Pre
   }
   if (!isToBuild && (flags.build || transfer === "registry")) return { image, reference, transfer };
   if (transfer === "ssh") return { image, reference, transfer, imageId: (await localImage(image)).id };
-  const pinned = await progress.step("push", () => pushImage(image, reference.name));
+  const pinned = await progress.step("push", () => pushImage(image, reference.name, interrupted));
   return { image: pinned, reference: parseReference(pinned)!, transfer };
 }
 
 const buildSeconds = 1800;
 
 /** @returns its name, with the commit and the time as a tag: the same commit may have been built from other files. */
-async function buildImage(settings: Settings, directory: string): Promise<string> {
+async function buildImage({ settings, directory, interrupted }: Preparation): Promise<string> {
   const { image } = settings.environments.production!;
   const commit = await run({ argv: ["git", "rev-parse", "--short", "HEAD"], directory, accept: [0, 127, 128] });
   const time = new Date().toISOString().replaceAll(/[-:T]|\..*/g, "");
@@ -84,13 +86,14 @@ async function buildImage(settings: Settings, directory: string): Promise<string
     // Compose asks for it, and the build does not need it.
     environment: { APP_IMAGE: name, POSTGRES_PASSWORD: "-", COMPOSE_FILE: undefined, COMPOSE_PROFILES: undefined },
     timeoutSeconds: buildSeconds,
+    interrupted,
   });
   return name;
 }
 
 /** @returns the reference with the digest that the registry gave it. */
-async function pushImage(image: string, name: string): Promise<string> {
-  await run({ argv: ["docker", "push", "--quiet", image], timeoutSeconds: buildSeconds });
+async function pushImage(image: string, name: string, interrupted: AbortSignal): Promise<string> {
+  await run({ argv: ["docker", "push", "--quiet", image], timeoutSeconds: buildSeconds, interrupted });
   const argv = ["docker", "image", "inspect", "--format", "{{range .RepoDigests}}{{println .}}{{end}}", image];
   const { stdout } = await run({ argv });
   const pinned = stdout.split("\n").find((digest) => isOf(name, digest));
@@ -142,15 +145,20 @@ type Sending = {
   imageId: string;
   /** On the server already: then only the name is missing, if anything. */
   isThere: boolean;
+  interrupted: AbortSignal;
 };
+
+/** 2 GB over a line of 5 Mbit/s. */
+const sendSeconds = 3600;
 
 /**
  * Streams an image from the Docker here into the one over there, through a connection of its own.
  * @returns what it is called over there: its id where it came without a tag.
  */
-export async function sendImage({ server, image, imageId, isThere }: Sending): Promise<string> {
+export async function sendImage({ server, image, imageId, isThere, interrupted }: Sending): Promise<string> {
   if (isThere) return imageId;
   const ssh = [...sshArguments(server), "docker load"];
-  const loaded = await pipe([{ argv: ["docker", "save", image] }, { argv: ["gzip", "-1"] }, { argv: ssh }]);
+  const line = [{ argv: ["docker", "save", image] }, { argv: ["gzip", "-1"] }, { argv: ssh }];
+  const loaded = await pipe(line, { timeoutSeconds: sendSeconds, interrupted });
   return /^Loaded image(?: ID)?: (\S+)/m.exec(loaded)?.[1] ?? image;
 }

@@ -11,6 +11,7 @@ type Target = Settings["notifications"][number];
 /**
  * Sends the news to every target that wants it, all at the same time.
  * @param values where `urlFrom` is looked up: this process's environment and the values of .env.tpl.
+ * @param unread the file whose values should be among them, and could not be read.
  * @returns a line for each target that did not take it, never with its URL. Never rejects.
  */
 export async function notify(
@@ -18,10 +19,12 @@ export async function notify(
   news: News,
   values: Readonly<Record<string, string | undefined>>,
   withinSeconds = 10,
+  unread?: string,
 ): Promise<string[]> {
   const wanted = targets.filter(({ on }) => on === "always" || news.outcome !== "done");
   const problems = wanted.map(async ({ kind, urlFrom }) => {
     const url = values[urlFrom];
+    if (!url && unread) return `${kind} was not told: ${urlFrom} is not in the environment, and ${unread} was not read`;
     if (!url) return `${kind} was not told: ${urlFrom} is not set, neither in the environment nor in .env.tpl`;
     const message = messageFor(kind, { ...runInCi(), ...news });
     const reply = await postJson({ url, body: JSON.stringify(message), withinSeconds });

@@ -81,10 +81,29 @@ export async function checkUser(session: Session, user: string, directory: strin
 
 /**
  * Logs in as a deploy will.
- * @returns undefined when it worked, else what ssh said: perhaps only because the private key is not on this machine.
+ * @returns undefined when it worked, else the last that ssh said: perhaps only because the private key is not on this machine.
  */
 export async function tryLogin(deployer: Server): Promise<string | undefined> {
   const argv = [...sshArguments(deployer), "docker compose version --short"];
   const { exitCode, stderr } = await run({ argv, accept: [0, 1, 126, 127, 255], timeoutSeconds: 60 });
   return exitCode === 0 ? undefined : stderr.trim().split("\n").at(-1);
+}
+
+/** Its key was let in, and can be used here: what keeps it out is on the server, and would keep out a deploy. */
+export function cannotLogIn({ host }: Server, { user }: Server, refusal: string): Failure {
+  const sshd = `/usr/sbin/sshd -T -C user=${user},host=localhost,addr=127.0.0.1 | grep -iE '^(allow|deny)(users|groups)|^authorizedkeysfile'`;
+  const isRefused = /Permission denied/i.test(refusal);
+  const why = isRefused
+    ? "sshd refuses the key that is in its authorized_keys: AllowUsers or AllowGroups leaves it out, or others may write to its home"
+    : refusal;
+  const next = [
+    ...(isRefused ? [`on the server, as root: ${sshd}; ls -ld ~${user} ~${user}/.ssh`] : []),
+    "on the server: journalctl --unit ssh --lines 20   # sshd says why",
+    "then the same command again",
+  ];
+  return new Failure(`${host} is set up, but "${user}" cannot log in`, why, next, {
+    exitCode: exitCodes.saidNo,
+    ...(isRefused && { details: refusal }),
+    read: "docs/provision.md",
+  });
 }

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { exitCodes, Failure } from "./failure.ts";
+import { run } from "./run.ts";
 import type { Server } from "./ssh.ts";
 
 export type PublicKeys = {
@@ -37,6 +38,18 @@ export function readPublicKeys(named: string | undefined, { keyFile }: Pick<Serv
   }
   const privateKeyFile = file.replace(/\.pub$/, "");
   return { lines: keys, ...(privateKeyFile !== file && existsSync(privateKeyFile) && { privateKeyFile }) };
+}
+
+/**
+ * Whether ssh could have proved itself with one of the keys, so that a refusal is the server's. A key with a passphrase, or one that
+ * wants to be touched, cannot be used where nobody is asked; and what lies beside a public key may be another pair's.
+ */
+export async function isKeyAtHand({ lines, privateKeyFile }: PublicKeys): Promise<boolean> {
+  if (!privateKeyFile) return false;
+  const argv = ["ssh-keygen", "-y", "-P", "", "-f", privateKeyFile];
+  const { exitCode, stdout } = await run({ argv, accept: [0, 1, 127, 255], timeoutSeconds: 10 });
+  const [type = "", base64] = stdout.trim().split(" ");
+  return exitCode === 0 && !type.startsWith("sk-") && lines.some((line) => line.split(" ")[1] === base64);
 }
 
 /** Those whose key is not in the text of authorized_keys yet, with whatever options or comment. */

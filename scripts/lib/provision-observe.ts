@@ -91,7 +91,8 @@ export function parseFacts(text: string): Observed {
       ...(configuration && { configuration }),
     },
     ...(user && { user }),
-    allowedUsers: [...(fact("sshd") ?? "").matchAll(/^allowusers (.+)$/gm)].map(([, name]) => name!),
+    // In lower case, until OpenSSH 10.
+    allowedUsers: [...(fact("sshd") ?? "").matchAll(/^allowusers (.+)$/gim)].map(([, name]) => name!),
     ...(sshPort > 0 && { sshPort }),
     ...(directory && { directory }),
     ...(certificates && { certificates }),

@@ -33,17 +33,26 @@ function insideBase64(bytes: Buffer, before: number): string {
   return wholeGroups.toString("base64").slice(Math.ceil((before * 4) / 3));
 }
 
-/** A failure whose texts hold none of them. */
-export function redactFailure(
-  { what, why, next, exitCode, details, read, cause }: Failure,
-  secrets: readonly string[],
-): Failure {
+/** A failure whose texts hold none of them, nor do those of what led to it. */
+export function redactFailure(failure: Failure, secrets: readonly string[]): Failure {
+  const { what, why, next, exitCode, details, read } = failure;
   const clean = (text: string) => redact(text, secrets);
-  return new Failure(clean(what), clean(why), next.map(clean), {
-    ...{ exitCode, cause },
+  const redacted = new Failure(clean(what), clean(why), next.map(clean), {
+    exitCode,
+    cause: redactCause(failure.cause, secrets),
     ...(details && { details: clean(details) }),
     ...(read && { read }),
   });
+  redacted.stack = clean(failure.stack ?? "");
+  return redacted;
+}
+
+/** Its message and where it was thrown: DBOPS_VERBOSE shows no more. */
+function redactCause(cause: unknown, secrets: readonly string[]): unknown {
+  if (!(cause instanceof Error)) return cause === undefined ? undefined : redact(String(cause), secrets);
+  const redacted = new Error(redact(cause.message, secrets), { cause: redactCause(cause.cause, secrets) });
+  redacted.stack = redact(cause.stack ?? "", secrets);
+  return redacted;
 }
 
 /** The text with every secret in it replaced, the longest first: one may be part of another. */

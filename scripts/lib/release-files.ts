@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type ArchiveFile, archive } from "./archive.ts";
+import { serverNamesIn } from "./domain.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { formatEnvironment } from "./server-environment.ts";
 import { slots, upstreamFile } from "./upstream.ts";
@@ -16,6 +17,8 @@ export type ReleaseFiles = {
   migrations: readonly string[];
   /** The text of the project's own upstream file. */
   upstream: string;
+  /** What nginx answers to on the server. */
+  serverNames: readonly string[];
 };
 
 const parts = ["compose.yaml", "compose", "nginx", "migrations"] as const;
@@ -26,14 +29,17 @@ export async function readReleaseFiles(directory: string, environment: string): 
   const files: ArchiveFile[] = [...found.flat(), { path: ".env", content: Buffer.from(environment), mode: 0o600 }];
   const upstream = files.find(({ path }) => path === upstreamFile)?.content.toString();
   if (upstream === undefined) throw missing(upstreamFile, directory);
-  return { tar: archive(files), configHash: hashOf(files), migrations: versionsIn(files), upstream };
+  const nginx = files.filter(({ path }) => path.startsWith("nginx/") && path !== "nginx/local.conf");
+  const serverNames = nginx.flatMap(({ content }) => serverNamesIn(content.toString()));
+  return { tar: archive(files), configHash: hashOf(files), migrations: versionsIn(files), upstream, serverNames };
 }
 
 /** The .env of a release, without the lines that only the deploy knows: which slot, which image. */
-export function releaseEnvironment(values: Readonly<Record<string, string>>): string {
+export function releaseEnvironment(values: Readonly<Record<string, string>>, secretNames: readonly string[]): string {
   const { COMPOSE_PROFILES = "", IMAGE_BLUE, IMAGE_GREEN, RELEASE_IMAGE, ...own } = values;
   const profiles = COMPOSE_PROFILES.split(",").filter((profile) => profile && !isSlot(profile));
-  return formatEnvironment(profiles.length > 0 ? { ...own, COMPOSE_PROFILES: profiles.join(",") } : own);
+  const kept = profiles.length > 0 ? { ...own, COMPOSE_PROFILES: profiles.join(",") } : own;
+  return formatEnvironment(kept, secretNames);
 }
 
 const isSlot = (profile: string) => (slots as readonly string[]).includes(profile);

@@ -47,10 +47,18 @@ export function parseRecords(text: string): Release[] {
   });
 }
 
-/** The answer of `history`: the number of the live release, then the records. */
-export function parseHistory(text: string): { live: number | undefined; records: Release[] } {
+/** A record, and whether the server still has the files of that release: without them nobody can go back to it. */
+export type Remembered = Release & { kept: boolean };
+
+/** The answer of `history`: the numbers of the live release and of those whose files are kept, then the records. */
+export function parseHistory(text: string): { live: number | undefined; records: Remembered[] } {
   const [first = "", ...rest] = text.split("\n");
-  return { live: first === "" ? undefined : Number(first), records: parseRecords(rest.join("\n")) };
+  const [live = "", ...kept] = first.split(" ");
+  const records = parseRecords(rest.join("\n"));
+  return {
+    live: live === "" ? undefined : Number(live),
+    records: records.map((record) => ({ ...record, kept: kept.includes(`${record.release}`) })),
+  };
 }
 
 /** The number of the next one: never used before, also not by one that failed. */
@@ -69,8 +77,8 @@ export function latest(records: readonly Release[], number: number): Release | u
 }
 
 /** The releases that went live and stayed, newest first, each once. */
-export function successes(records: readonly Release[]): Release[] {
-  const done = new Map<number, Release>();
+export function successes<R extends Release>(records: readonly R[]): R[] {
+  const done = new Map<number, R>();
   for (const record of records) {
     if (record.outcome === "done") done.set(record.release, done.get(record.release) ?? record);
   }
@@ -136,7 +144,7 @@ export function planPrune(
 }
 
 /** The table of `deploy --history` and `rollback --list`, newest first. */
-export function formatHistory(records: readonly Release[], live: number | undefined): string {
+export function formatHistory(records: readonly Remembered[], live: number | undefined): string {
   if (records.length === 0) return "There is no release yet.";
   const rows = records
     .toReversed()
@@ -149,7 +157,9 @@ export function formatHistory(records: readonly Release[], live: number | undefi
       record.schemaVersion || "-",
       record.who,
       record.image,
-      onOneLine(record.reason ?? ""),
+      record.outcome === "done" && !record.kept
+        ? "its files are gone: no way back to it"
+        : onOneLine(record.reason ?? ""),
     ]);
   const head = ["release", "verb", "outcome", "when (UTC)", "took", "schema", "who", "image", ""];
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]!.length)));

@@ -18,6 +18,8 @@ export type Command = {
   timeoutSeconds?: number;
   /** Exit codes that are an answer and not a failure. Default [0]. */
   accept?: readonly number[];
+  /** Ends the program like the time does. */
+  interrupted?: AbortSignal | undefined;
 };
 
 export type Result = { exitCode: number; stdout: string; stderr: string; seconds: number };
@@ -26,12 +28,14 @@ const killAfterSeconds = 5;
 
 /**
  * Runs a command to its end and returns its output as text.
- * @throws {Failure} naming the command and the end of its stderr, when it is missing, too slow, or exits otherwise than accepted.
+ * @throws {Failure} naming the command and the end of its stderr, when it is missing, too slow, or exits otherwise than accepted;
+ * the signal's reason when it is interrupted.
  */
 export async function run(command: Command): Promise<Result> {
   // Imported on first use: zx costs 40 ms, and --help must not pay it.
   const { $ } = await import("zx");
-  const timeoutSeconds = command.timeoutSeconds ?? 60;
+  const { timeoutSeconds = 60, interrupted } = command;
+  interrupted?.throwIfAborted();
   const started = performance.now();
   const child = $({
     // `exec` replaces zx's bash by the program itself, so that a signal reaches the program and not a shell in front of it.
@@ -44,20 +48,18 @@ export async function run(command: Command): Promise<Result> {
     cwd: command.directory ?? process.cwd(),
   })`${command.argv}`;
   if (command.stdin !== undefined) send(child.stdin, command.stdin);
-  // Our own timers: zx's timeout lists all processes with `ps`, which a minimal container does not have.
-  let timedOut = false;
-  const end = (signal: NodeJS.Signals, afterSeconds: number) =>
-    setTimeout(() => {
-      timedOut = true;
-      sendSignal(child.pid, signal);
-    }, afterSeconds * 1000);
-  const letGo = setTimeout(() => stopReading(child.child), (timeoutSeconds + killAfterSeconds) * 1000);
-  const timers = [end("SIGTERM", timeoutSeconds), end("SIGKILL", timeoutSeconds + killAfterSeconds), letGo];
-  const output = await child.finally(() => timers.forEach(clearTimeout));
+  // Our own: zx's timeout lists all processes with `ps`, which a minimal container does not have.
+  const limit = endInTime(
+    [{ pid: () => child.pid, letGo: () => stopReading(child.child) }],
+    timeoutSeconds,
+    interrupted,
+  );
+  const output = await child.finally(limit.lift);
   const seconds = (performance.now() - started) / 1000;
   const result = { exitCode: output.exitCode ?? 128, stdout: output.stdout, stderr: output.stderr, seconds };
   // Also when it then exited 0: it was told to stop, so whatever it says is not the end of its work.
-  if (timedOut) throw commandFailed(command, `no answer within ${timeoutSeconds} s`, output.stderr);
+  if (limit.was() === "interrupted") throw interrupted!.reason;
+  if (limit.was() === "too slow") throw commandFailed(command, `no answer within ${timeoutSeconds} s`, output.stderr);
   if (output.signal) throw commandFailed(command, `it was ended by ${output.signal}`, output.stderr);
   if (!(command.accept ?? [0]).includes(result.exitCode)) {
     throw commandFailed(command, reason(command, result.exitCode, output.stderr), output.stderr || output.stdout);
@@ -135,9 +137,14 @@ export async function start(program: LongRunning): Promise<Running> {
 /**
  * Runs `a | b | c` without a shell: bytes flow in bounded memory, and every exit code counts, not only the last one's.
  * @returns the last program's stdout as text.
- * @throws {Failure} for the first program in the line that did not exit 0.
+ * @throws {Failure} for the first program in the line that did not exit 0, or for the last when all of it was too slow; the
+ * signal's reason when it is interrupted.
  */
-export async function pipe(commands: readonly Pick<Command, "argv" | "environment" | "directory">[]): Promise<string> {
+export async function pipe(
+  commands: readonly Pick<Command, "argv" | "environment" | "directory">[],
+  { timeoutSeconds = 600, interrupted }: Pick<Command, "timeoutSeconds" | "interrupted"> = {},
+): Promise<string> {
+  interrupted?.throwIfAborted();
   const programs = commands.map(({ argv, environment, directory }) => {
     const child = spawn(argv[0]!, argv.slice(1), {
       cwd: directory ?? process.cwd(),
@@ -147,11 +154,21 @@ export async function pipe(commands: readonly Pick<Command, "argv" | "environmen
     ignoreBrokenPipe(child.stdin);
     return { argv, child, ended: whenEnded(child), stderr: collect(child.stderr) };
   });
+  const toEnd = programs.map(({ child }) => ({
+    // The number of one that has ended may be another's by now.
+    pid: () => (child.exitCode === null && child.signalCode === null ? child.pid : undefined),
+    letGo: () => stopReading(child),
+  }));
+  const limit = endInTime(toEnd, timeoutSeconds, interrupted);
   send(programs[0]!.child.stdin, "");
   const stdout = collect(programs.at(-1)!.child.stdout);
   const flows = programs.slice(1).map(({ child }, index) => pipeline(programs[index]!.child.stdout, child.stdin));
   // A program that dies breaks the pipe of its neighbour: the exit codes below name the one that began it.
   await Promise.allSettled(flows);
+  const last = programs.at(-1)!;
+  await Promise.all(programs.map(({ ended }) => ended)).finally(limit.lift);
+  if (limit.was() === "interrupted") throw interrupted!.reason;
+  if (limit.was() === "too slow") throw commandFailed(last, `not done within ${timeoutSeconds} s`, await last.stderr);
   for (const { argv, ended, stderr } of programs) {
     const code = await ended;
     if (code !== 0) throw commandFailed({ argv }, reason({ argv }, code, await stderr), await stderr);
@@ -167,6 +184,40 @@ function send(stdin: Writable, text: string | Buffer): void {
 /** A program may end without reading all of its input. Its exit code says whether that was a failure. */
 function ignoreBrokenPipe(stdin: Writable): void {
   stdin.on("error", () => {});
+}
+
+type Ending = "too slow" | "interrupted";
+
+/** SIGTERM to all of them when the time is over or the signal is aborted; 5 seconds later SIGKILL, and nobody listens any more. */
+function endInTime(
+  programs: readonly { pid: () => number | undefined; letGo: () => void }[],
+  seconds: number,
+  interrupted: AbortSignal | undefined,
+): { was: () => Ending | undefined; lift: () => void } {
+  let ending: Ending | undefined;
+  let kill: NodeJS.Timeout | undefined;
+  const end = (why: Ending) => {
+    if (ending) return;
+    ending = why;
+    for (const { pid } of programs) sendSignal(pid(), "SIGTERM");
+    kill = setTimeout(() => {
+      for (const { pid, letGo } of programs) {
+        sendSignal(pid(), "SIGKILL");
+        letGo();
+      }
+    }, killAfterSeconds * 1000);
+  };
+  const timer = setTimeout(() => end("too slow"), seconds * 1000);
+  const onAbort = () => end("interrupted");
+  interrupted?.addEventListener("abort", onAbort);
+  return {
+    was: () => ending,
+    lift() {
+      clearTimeout(timer);
+      clearTimeout(kill);
+      interrupted?.removeEventListener("abort", onAbort);
+    },
+  };
 }
 
 /**

@@ -67,16 +67,22 @@ export function documentCommand(settings: ProgramSettings): string[] {
 
 /**
  * JSON, or lines like those of a .env file.
- * @throws {Failure} when it begins like JSON and is none.
+ * @throws {Failure} when it begins like JSON and is none, or when there are no values in it.
  */
 export function parseDocument(text: string, provider: ProgramSettings["provider"]): Document {
   if (!/^\s*[{[]/.test(text)) return parse(text);
   const json = parseJson(text, provider);
   // infisical lists pairs; vault wraps its values, in version 2 of its store twice.
-  if (Array.isArray(json)) return Object.fromEntries(json.map(({ key, value }) => [key, `${value}`]));
+  if (Array.isArray(json)) return Object.fromEntries(json.map((pair) => [pair?.key, `${pair?.value}`]));
   if (provider !== "vault") return flatten(json);
-  const data = json.data as Record<string, unknown>;
-  return flatten(("metadata" in data ? data.data : data) as Record<string, unknown>);
+  const data = isObject(json.data) ? json.data : {};
+  const values = isObject(data.metadata) ? data.data : json.data;
+  if (isObject(values)) return flatten(values);
+  const next = ["vault kv undelete, or a new version of it", "correct `secrets` in dbops.config.ts"];
+  throw new Failure("Cannot read secrets from vault", "the newest version of the secret is deleted, or empty", next, {
+    exitCode: exitCodes.usage,
+    read: "docs/secrets.md",
+  });
 }
 
 function parseJson(text: string, provider: string): Record<string, unknown> {
@@ -89,6 +95,8 @@ function parseJson(text: string, provider: string): Record<string, unknown> {
     ]);
   }
 }
+
+const isObject = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null;
 
 function flatten(values: Record<string, unknown>, prefix = ""): Document {
   const entries = Object.entries(values).flatMap(([name, value]): (readonly [string, string])[] => {

@@ -44,11 +44,6 @@ export function referencesOf(template: Template): string[] {
   return [...new Set(Object.values(template).flatMap(referencesIn))];
 }
 
-/** The names whose values hold the reference. */
-export function usersOf(template: Template, reference: string): string[] {
-  return Object.keys(template).filter((name) => referencesIn(template[name]!).includes(reference));
-}
-
 /** The value with each reference replaced by what it stands for, as it is: nothing is encoded for a URL around it. */
 export function substitute(value: string, resolved: Resolved): string {
   if (wholeValue.test(value)) return resolved.get(value)!;

@@ -20,6 +20,8 @@ export type ServerEnvironment = {
   values: Record<string, string>;
   /** Every secret in every form that must not be seen, for redact(). */
   secrets: readonly string[];
+  /** Those whose values hold one. */
+  secretNames: readonly string[];
 };
 
 /** Without them no server starts; the rest the deploy adds: the slots' images, and which of them is live. */
@@ -54,7 +56,7 @@ export async function readServerEnvironment(
     return problem ? [`${name}: ${problem}`] : [];
   });
   if (problems.length > 0) throw templateFailure(problems);
-  return { values, secrets: formsOf(secret) };
+  return { values, secrets: formsOf(secret), secretNames: secretNamesIn(template) };
 }
 
 export function missingFrom(template: Template): string[] {
@@ -64,10 +66,14 @@ export function missingFrom(template: Template): string[] {
 /** The first line of every file that formatEnvironment() has made. */
 export const madeByUs = "# Made from .env.tpl. What is changed here is lost with the next deploy: change .env.tpl.";
 
-/** The text of the .env file. */
-export function formatEnvironment(values: Readonly<Record<string, string>>): string {
+/** In a release's .env, for a rollback: it has to know what to hide, and has no template to ask. */
+const secretsLine = /^# Secret:(.*)$/m;
+
+/** The text of the .env file. @param secretNames where somebody has to know them later. */
+export function formatEnvironment(values: Readonly<Record<string, string>>, secretNames?: readonly string[]): string {
   const lines = Object.entries(values).map(([name, value]) => `${name}=${encodeValue(name, value)}`);
-  return [madeByUs, "# It holds secrets: never commit, print or mail it.", ...lines, ""].join("\n");
+  const names = secretNames ? [["# Secret:", ...secretNames].join(" ")] : [];
+  return [madeByUs, "# It holds secrets: never commit, print or mail it.", ...names, ...lines, ""].join("\n");
 }
 
 /** The template's values with nothing left to resolve, and DATABASE_URL for libraries that insist on one. Pure. */
@@ -84,9 +90,14 @@ function databaseUrl({ POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB }: Record<s
 
 /** What must be hidden: every value that came from the provider, and the password inside one that is a URL. */
 export function secretsOf(template: Template, resolved: Resolved): string[] {
-  const secret = Object.keys(template).filter((name) => !notSecret.includes(name));
-  const values = secret.flatMap((name) => referencesIn(template[name]!).map((reference) => resolved.get(reference)!));
+  const references = secretNamesIn(template).flatMap((name) => referencesIn(template[name]!));
+  const values = references.map((reference) => resolved.get(reference)!);
   return [...new Set(values.flatMap((value) => [value, ...passwordIn(value)]))];
+}
+
+function secretNamesIn(template: Template): string[] {
+  const names = Object.keys(template).filter((name) => !notSecret.includes(name));
+  return names.filter((name) => referencesIn(template[name]!).length > 0);
 }
 
 function passwordIn(value: string): string[] {
@@ -114,9 +125,11 @@ export function valueProblem(name: string, value: string): string | undefined {
   }
 }
 
-/** What must be hidden of a server's own .env, where nobody knows any more which of its values were references. */
-export function secretValuesIn(text: string): readonly string[] {
-  const names = /^(COMPOSE_|IMAGE_|RELEASE_IMAGE$)/;
-  const values = Object.entries(parse(text)).filter(([name]) => !names.test(name) && !notSecret.includes(name));
-  return formsOf(values.flatMap(([, value]) => [value, ...passwordIn(value)]));
+/** What must be hidden of a release's own .env. Where it does not say which of its values are secret, all may be. */
+export function secretsIn(text: string): string[] {
+  const told = secretsLine.exec(text)?.[1]?.split(" ");
+  const harmless = /^(COMPOSE_|IMAGE_|RELEASE_(IMAGE|NUMBER)$)/;
+  const isSecret = (name: string) => (told ? told.includes(name) : !harmless.test(name) && !notSecret.includes(name));
+  const values = Object.entries(parse(text)).filter(([name]) => isSecret(name));
+  return values.flatMap(([, value]) => [value, ...passwordIn(value)]);
 }

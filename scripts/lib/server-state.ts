@@ -46,10 +46,27 @@ export type ServerState = {
   /** Versions; undefined when Postgres does not answer. */
   applied: readonly string[] | undefined;
   /** Of the wanted release. */
-  services: readonly { name: string; changed: boolean }[];
+  services: readonly Service[];
   /** The wanted image, if it is there already. */
   image: PulledImage | undefined;
+  /** What visitors get; undefined where it cannot be seen. */
+  certificate: Certificate | undefined;
 };
+
+export type Service = {
+  name: string;
+  /** Its container was made from another definition, or it has none. */
+  changed: boolean;
+  /** Its definition has RELEASE_IMAGE in it, which is another one with each deploy. */
+  usesImage: boolean;
+};
+
+export type Certificate =
+  | "missing"
+  /** There is one, and nginx cannot use it. */
+  | "unusable"
+  /** Seconds since 1970. */
+  | { end: number };
 
 type Fact = { code: number; stdout: string; stderr: string };
 
@@ -70,7 +87,9 @@ export function parseServerState(text: string, wanted: Reference): ServerState {
       ...optional("compose", engineVersion && !composeVersion ? "the plugin docker compose is not there" : undefined),
       ...optional("config", problem("services")),
     },
-    ...{ engineVersion, architecture: architectures[machine] ?? machine, composeVersion },
+    engineVersion,
+    architecture: architectures[machine] ?? machine,
+    composeVersion,
     containers: textOf("containers").split("\n").filter(Boolean).map(parseContainer),
     live,
     serving: parseStamp(textOf("serving")),
@@ -87,6 +106,7 @@ export function parseServerState(text: string, wanted: Reference): ServerState {
     applied: appliedIn(fact("applied")),
     services: textOf("services").split("\n").filter(Boolean).map(parseService),
     image: textOf("image") ? parseImage(textOf("image"), wanted) : undefined,
+    certificate: parseCertificate(textOf("certificate")),
   };
 }
 
@@ -101,9 +121,15 @@ function parseContainer(line: string): Container {
   return { service, status, health, image, imageId, restarts: Number(restarts), release };
 }
 
-function parseService(line: string): { name: string; changed: boolean } {
-  const [name = "", state] = line.split(" ");
-  return { name, changed: state === "changed" };
+function parseService(line: string): Service {
+  const [name = "", state, image] = line.split(" ");
+  return { name, changed: state === "changed", usesImage: image === "image" };
+}
+
+function parseCertificate(text: string): Certificate | undefined {
+  if (text === "missing" || text === "unusable") return text;
+  const end = Date.parse(text) / 1000;
+  return Number.isNaN(end) ? undefined : { end };
 }
 
 /** A database without the table has no migrations yet; one that does not answer has told nothing. */

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
+import { callFailed, purposeOf } from "./call-failure.ts";
 import { Failure } from "./failure.ts";
 import type { Result } from "./run.ts";
 import { type Server, sshFailure, startSsh } from "./ssh.ts";
@@ -98,10 +99,10 @@ export async function openSession(where: Where): Promise<Session> {
       const answer = new Promise<Result>((resolve) => waiting.set(id, resolve));
       const started = performance.now();
       ssh.write(request(id, call, Buffer.from(stdin)));
-      const wait = { what: `"${call[0]}" on ${server.host}`, next };
+      const wait = { what: `${server.host} to ${purposeOf(call)}`, next };
       const limit = { seconds: timeoutSeconds, ...(interrupted && { interrupted }) };
       const result = await within(limit, Promise.race([answer, ended]), wait);
-      if (!accept.includes(result.exitCode)) throw callFailed(call, server, result);
+      if (!accept.includes(result.exitCode)) throw callFailed(call, server.host, result);
       return { ...result, seconds: (performance.now() - started) / 1000 };
     },
     ifLost(undo) {
@@ -142,16 +143,6 @@ function parseAnswer([code, stdout = "", stderr = ""]: readonly string[]): Resul
 export function quoteWord(word: string): string {
   if (/[\n\r\0]/.test(word)) throw new Failure("Cannot send a word to the server", "it holds a line break", []);
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
-}
-
-function callFailed(call: Call, { host }: Server, { exitCode, stdout, stderr }: Result): Failure {
-  const details = (stderr.trim() || stdout.trim()).split("\n").slice(-30).join("\n");
-  const what = `"${call.join(" ")}" failed on ${host}`;
-  if (/no space left on device/i.test(details)) {
-    const next = ["on the server: df -h; docker system df"];
-    return new Failure(what, "the disk is full", next, { details, read: "docs/runbook/disk-full.md" });
-  }
-  return new Failure(what, `it exited with ${exitCode}`, [], details ? { details } : {});
 }
 
 /** A bound that does not keep the process alive by itself. */

@@ -58,7 +58,9 @@ export async function readProject(directory: string, config: Config): Promise<Pr
   }
   const port = Number(environment.POSTGRES_PORT);
   return {
-    ...{ directory, config, environment },
+    directory,
+    config,
+    environment,
     ...(newEnvironment && { newEnvironment }),
     httpPort: Number(environment.HTTP_PORT),
     database: { host: "127.0.0.1", port, user: POSTGRES_USER, password: POSTGRES_PASSWORD, database: POSTGRES_DB },

@@ -6,7 +6,7 @@ import { interruption } from "../../scripts/lib/wait.ts";
 import { runVerb, type Stand, startFittingLoad, withServer } from "../demo/server.ts";
 import type { Behaviour } from "../lab/deploy-app.ts";
 import { replaceImage, startPlainStack, ways } from "./deploy/alternatives.ts";
-import { countRoundTrips, measureBoot, measureDeploy, measureFlipBack } from "./deploy/kit.ts";
+import { countRoundTrips, measureDeploy, measureFlipBack, measureOwn } from "./deploy/kit.ts";
 import { createRounds, type Rounds } from "./deploy/numbers.ts";
 import { formatDeploys, formatFlipBacks, formatNothingToDo, formatSwitches } from "./deploy/report.ts";
 import { measureSwitch, type Switch } from "./deploy/switch.ts";
@@ -36,16 +36,16 @@ async function buildImages({ project }: Stand): Promise<Images> {
   return { a1: await image("a1"), a2: await image("a2"), broken: await image("broken", "live-errors") };
 }
 
-/** The two take turns, once they have been pulled; a1 serves in the end. The app's boot in between, on the same machine's mood. */
+/** The two take turns, once they have been pulled; a1 serves in the end. The app's own times in between, on the same machine's mood. */
 async function benchDeploys(stand: Stand, { a1, a2 }: Images, rounds: Rounds): Promise<void> {
   for (const image of [a1, a2, a1]) await measureDeploy(stand, image);
   const results = await rounds(6, 125, async () => {
     const deploys = [await measureDeploy(stand, a2), await measureDeploy(stand, a1)];
-    return { deploys, boot: await measureBoot(stand, deploys[1]!.slot) };
+    return { deploys, own: await measureOwn(stand, deploys[1]!.slot) };
   });
   const deploys = results.flatMap((result) => result.deploys);
-  const boots = results.map(({ boot }) => boot);
-  console.log(formatDeploys(deploys, boots));
+  const own = results.map((result) => result.own);
+  console.log(formatDeploys(deploys, own));
 }
 
 /** a2 serves in the end. */

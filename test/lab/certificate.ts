@@ -5,7 +5,8 @@ import { toolsEnvironment } from "./server/tools.ts";
 
 export type Certificate = { caFile: string; certificateFile: string; keyFile: string };
 
-const validDays = "2";
+/** As long as one from Let's Encrypt: a deploy warns of one that ends soon. */
+const validDays = "90";
 
 /** Writes the files into an existing folder; the keys are readable by their owner only. */
 export async function makeCertificate(folder: string, names: readonly string[]): Promise<Certificate> {

@@ -73,7 +73,7 @@ export type DeployAtWork = {
 
 export async function startDeploy(
   { project, registry }: Scene,
-  image: PushedImage,
+  image: Pick<PushedImage, "pinned">,
   words: readonly string[] = [],
 ): Promise<DeployAtWork> {
   const output = { stdout: "", stderr: "" };

@@ -1,5 +1,6 @@
 // The line goes dead in the middle of a deploy: packets are dropped, nobody is told. The one who deploys notices in time, the
-// server tidies up by itself while nobody can reach it, and the next deploy comes further.
+// server tidies up by itself while nobody can reach it, and the next deploy comes further. Where it cannot, because the agent
+// itself was killed, the one who deploys comes back and does it.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { join } from "node:path";
 import { sendSignal } from "../../scripts/lib/run.ts";
@@ -14,6 +15,7 @@ import {
   settled,
   startScene,
 } from "../lab/interrupted-deploy.ts";
+import { slowRequest } from "../lab/load.ts";
 
 let scene: Scene;
 beforeAll(async () => {
@@ -29,8 +31,11 @@ afterAll(async () => {
 /** Until the server has given up by itself. */
 const agentIsGone = () => poll({ seconds: 90 }, async () => agentsOf(scene.project).length === 0 || undefined);
 
+const unseen = (host: string) =>
+  `could not be seen: Cannot reach ${host}: no answer from port 22: Connection timed out`;
+
 const lost = (release: number, previous: number, host: string) =>
-  `Release ${release} was not deployed: Lost the connection to ${host}: what was begun there may still be running; the connection ended first: the server goes back to release ${previous} by itself, once its present step has ended, unless it went down
+  `Release ${release} was not deployed: Lost the connection to ${host}: what was begun there may still be running; what serves now ${unseen(host)}; the server was told to go back to release ${previous} by itself
   | Timeout, server ${host} not responding.
   next: the same command again
   next: bun scripts/deploy.ts --history
@@ -74,6 +79,94 @@ test("a line that is dead for a few seconds only delays it", async () => {
   expect((await settled(scene)).at).toEqual(serving(next.release));
 }, 120_000);
 
+describe("the agent itself is killed there, as the kernel does it when the memory is full", () => {
+  const killAgent = () => scene.server.ssh("pkill -KILL --full --oldest '^bash -s -- '");
+  const killed = (host: string) =>
+    `Lost the connection to ${host}: ssh ended without a word; the program on the other side was killed, or the connection was`;
+
+  test.each(["upload", "files", "start", "switch"])(
+    "after %s: whoever deploys connects again, and goes back",
+    async (step) => {
+      const { live, next } = await liveAndNext(scene);
+      const deploy = await deployUntil(scene, next, step);
+      await killAgent();
+      const end = await deploy.end();
+      expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+      const { at, records } = await settled(scene);
+      expect(at).toEqual(serving(live.release));
+      const { release, previous, outcome, reason } = records.at(-1)!;
+      const lost = killed(scene.server.address);
+      // It may have come a step further meanwhile.
+      expect(reason).toEndWith(`: ${lost}`);
+      expect(outcome).toBe(reason!.startsWith("bake") ? "undone" : "failed");
+      expect(end.stderr).toContain("\n         connected again: ");
+      expect(end.stderr).toEndWith(`\nRelease ${release} was not deployed: ${lost}; release ${previous} serves as before
+  next: the same command again
+  read: docs/deploy.md
+`);
+      expect(await runDeploy(scene, next)).toMatchObject({ exitCode: 0 });
+      expect((await settled(scene)).at).toEqual(serving(next.release));
+    },
+    120_000,
+  );
+
+  test("in a migration: which is finished before anything is taken back", async () => {
+    const { live, next } = await liveAndNext(scene);
+    const text = "-- migrate:up\nselect pg_sleep(6);\n\n-- migrate:down\nselect 1;\n";
+    await scene.project.write("migrations/20980101000000_slow.sql", text);
+    const deploy = await deployUntil(scene, next, "files");
+    await scene.server.ssh("until docker ps | grep --quiet migrations-run; do sleep 0.1; done");
+    await killAgent();
+    const end = await deploy.end();
+    expect((await scene.server.ssh("docker ps | grep migrations-run || true")).stdout).toBe("");
+    expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+    const { at, records } = await settled(scene);
+    expect(at).toEqual(serving(live.release));
+    expect(end.stderr).toContain(
+      `; release ${records.at(-1)!.previous} serves as before; the migrations 20980101000000 may have been applied, and stay\n`,
+    );
+    const again = await runDeploy(scene, next);
+    expect(again).toMatchObject({ exitCode: 0 });
+    // It was finished.
+    expect(again.stderr).not.toContain("  migrate ");
+  }, 120_000);
+
+  test("when there is no way back any more: whoever deploys connects again, and does the rest", async () => {
+    const { next } = await liveAndNext(scene);
+    const deploy = await deployUntil(scene, next, "healthy");
+    // The old one has something to do until after that.
+    const slow = slowRequest(scene.project.target, 8);
+    await deploy.until("commit");
+    await killAgent();
+    const end = await deploy.end();
+    expect((await slow).status).toBe(200);
+    expect(end.exitCode).toBe(0);
+    const warning = `warning: the end of the deploy had to be done twice: ${killed(scene.server.address)}`;
+    expect(end.stderr).toContain(`\n         ${warning}\n`);
+    const { at, records } = await settled(scene);
+    expect(at).toEqual(serving(next.release));
+    expect(records.at(-1)!.outcome).toBe("done");
+  }, 120_000);
+
+  test("and another deploy comes in between: nothing of it is touched", async () => {
+    const { live, next, later } = await liveAndNext(scene);
+    const deploy = await deployUntil(scene, next, "switch");
+    sendSignal(-deploy.program.pid, "SIGSTOP");
+    await killAgent();
+    expect(await runDeploy(scene, later)).toMatchObject({ exitCode: 0 });
+    sendSignal(-deploy.program.pid, "SIGCONT");
+    const end = await deploy.end();
+    expect(end).toMatchObject({ exitCode: 1, stdout: "" });
+    const { at, records } = await settled(scene);
+    const { release, who } = records.at(-1)!;
+    expect(end.stderr).toContain(
+      `; what serves now could not be seen: Nothing more was changed: another deploy was at work meanwhile: release ${release}, by ${who}; `,
+    );
+    expect(later).toEqual(live);
+    expect(at).toEqual(serving(live.release));
+  }, 120_000);
+});
+
 describe("with shorter times, all else as it is", () => {
   beforeAll(async () => {
     const { edit } = scene.project;
@@ -101,7 +194,7 @@ describe("with shorter times, all else as it is", () => {
     const { next, end, at, record } = await cutAfter("commit");
     expect(end).toMatchObject({ exitCode: 1, stdout: "" });
     expect(end.stderr).toContain(
-      `Release ${record.release} serves, but the end of its deploy failed: Lost the connection to ${scene.server.address}: what was begun there may still be running; the server tries the rest by itself\n`,
+      `Release ${record.release} serves, but the end of its deploy failed: Lost the connection to ${scene.server.address}: what was begun there may still be running; what became of it ${unseen(scene.server.address)}; the server was told to do it by itself\n`,
     );
     expect(record.outcome).toBe("done");
     expect(at).toEqual(serving(next.release));
@@ -127,7 +220,25 @@ describe("with shorter times, all else as it is", () => {
     expect(end.stderr).toContain(
       `Release ${release} was not deployed: Lost the connection to ${scene.server.address}: `,
     );
-    expect(end.stderr).toContain(`the server goes back to release ${previous} by itself`);
+    expect(end.stderr).toContain(`; the server went back by itself: release ${previous} serves as before\n`);
+  }, 120_000);
+
+  test("asleep when there is no way back any more: it has been done meanwhile", async () => {
+    const { next } = await liveAndNext(scene);
+    const deploy = await deployUntil(scene, next, "healthy");
+    const slow = slowRequest(scene.project.target, 10);
+    await deploy.until("commit");
+    const group = [-deploy.program.pid, -deploy.sshPid()];
+    for (const pid of group) sendSignal(pid, "SIGSTOP");
+    expect(await agentIsGone()).toBe(true);
+    for (const pid of group) sendSignal(pid, "SIGCONT");
+    await slow;
+    const end = await deploy.end();
+    expect(end.exitCode).toBe(0);
+    expect(end.stderr).toMatch(/^ {9}warning: the end of the deploy (was left to the server|had to be done twice): /m);
+    const { at, records } = await settled(scene);
+    expect(at).toEqual(serving(next.release));
+    expect(records.at(-1)!.outcome).toBe("done");
   }, 120_000);
 
   test("who is quiet for longer than that, or whose step takes longer, is not lost", async () => {

@@ -2,7 +2,8 @@
 // throughout, the server tidies up by itself, and the next deploy comes further.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import type { Release } from "../../scripts/lib/release.ts";
-import { sendSignal } from "../../scripts/lib/run.ts";
+import { run, sendSignal } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import {
   type DeployAtWork,
   deployUntil,
@@ -13,9 +14,11 @@ import {
   type Scene,
   serving,
   settled,
+  startDeploy,
   startScene,
 } from "../lab/interrupted-deploy.ts";
 import { type Load, startLoad } from "../lab/load.ts";
+import { allProcesses, argvOf, childrenOf } from "../lab/processes.ts";
 
 let scene: Scene;
 beforeAll(async () => {
@@ -157,6 +160,59 @@ describe("while a release serves", () => {
     expect(await runDeploy(scene, next)).toMatchObject({ exitCode: 0 });
     expect((await settled(scene)).at).toEqual(serving(next.release, workers));
     await expectNoFailure();
+  }, 120_000);
+});
+
+describe("asked to stop while this machine is at work for it", () => {
+  const goes = async (words: string) => {
+    const found = () => allProcesses().some((pid) => argvOf(pid).join(" ") === words);
+    expect(await poll({ seconds: 10 }, async () => (found() ? undefined : "gone"))).toBe("gone");
+  };
+  const comes = (words: string) =>
+    poll({ seconds: 60 }, () => Promise.resolve(allProcesses().find((pid) => argvOf(pid).join(" ") === words)));
+
+  test("while it builds: the build ends, and nothing has been asked of the server", async () => {
+    const { project } = scene;
+    // Of no other build on this machine.
+    await project.edit("app/Dockerfile", (text) => text.replace("\nUSER ", "\nRUN sleep 73.25\nUSER "));
+    let stderr = "";
+    const program = await project.start("deploy", ["--build"], {
+      onLine: (line) => {
+        stderr += `${line}\n`;
+      },
+    });
+    expect(await comes("sleep 73.25")).toBeNumber();
+    sendSignal(program.pid, "SIGTERM");
+    expect(await program.ended).toBe(130);
+    expect(stderr.replaceAll(/ +\d+\.\d+ s/g, "")).toBe(`  done   secrets
+  FAILED build
+Interrupted: by SIGTERM
+`);
+    await goes("sleep 73.25");
+    expect(childrenOf(program.pid)).toEqual([]);
+  }, 120_000);
+
+  test("while it sends the image: nothing is left of it", async () => {
+    const { server, registry, project } = scene;
+    const { live } = await liveAndNext(scene);
+    const { pinned } = await project.buildApp({ release: "sent" });
+    const docker = (...words: string[]) => run({ argv: ["docker", ...words], environment: registry.environment });
+    await docker("pull", "--quiet", pinned);
+    await server.slow(8);
+    try {
+      const deploy = await startDeploy(scene, { pinned }, ["--transfer", "ssh"]);
+      expect(await comes(`docker save ${pinned}`)).toBeNumber();
+      sendSignal(deploy.program.pid, "SIGTERM");
+      const end = await deploy.end();
+      expect(end).toMatchObject({ exitCode: 130, stdout: "" });
+      await goes(`docker save ${pinned}`);
+      const { at, records } = await settled(scene);
+      expect(at).toEqual(serving(live.release, workers));
+      expect(whatItSays(records.at(-1)!, "SIGTERM")).toContain(lastWords(end.stderr));
+    } finally {
+      await server.fast();
+      await docker("image", "rm", "--force", pinned);
+    }
   }, 120_000);
 });
 

@@ -106,7 +106,6 @@ test("whoever locks it by hand, with flock and without a word, is nobody in part
   const { server, project } = scene;
   const { next } = await liveAndNext(scene);
   await settled(scene);
-  await server.ssh(`rm ${project.folder}/lock.json`);
   const held = Promise.withResolvers<void>();
   const byHand = await start({
     argv: [

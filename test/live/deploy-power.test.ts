@@ -4,11 +4,13 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { poll } from "../../scripts/lib/wait.ts";
 import {
   deployUntil,
+  killWithSsh,
   liveAndNext,
   runDeploy,
   type Scene,
   serving,
   settled,
+  startDeploy,
   startScene,
 } from "../lab/interrupted-deploy.ts";
 import { slowRequest } from "../lab/load.ts";
@@ -67,6 +69,85 @@ describe("a power cut", () => {
     },
     180_000,
   );
+});
+
+describe("a power cut while services are recreated", () => {
+  const asking = (limit: string) => (text: string) =>
+    text.replace(/(shm_size: 256m\n {4}mem_limit: )\S+/, `$1${limit}`);
+  /** Has to be fetched from a registry that does not answer, or never becomes healthy. */
+  const blocking = (how: string) => `  blocking: { ${how} }\n\n  nginx:\n    <<: *service\n`;
+  const plain = blocking("").slice(blocking("").indexOf("  nginx:"));
+  const memory = async () => {
+    const { stdout } = await scene.server.ssh("docker inspect --format '{{.HostConfig.Memory}}' shop-postgres-1");
+    return Number(stdout) / 2 ** 20;
+  };
+  const plan = async () => {
+    const { stdout } = await runDeploy(scene, (await liveAndNext(scene)).next, ["--plan"]);
+    return stdout.split("\n").filter((line) => line.startsWith("  DOWNTIME"));
+  };
+  const downtime = ["  DOWNTIME: postgres is recreated, because its definition has changed"];
+
+  /** Cuts the power when `isThere`, in a deploy which never comes further than "services". */
+  async function cutOff(limit: string, how: string, isThere: () => Promise<true | undefined>): Promise<void> {
+    const { next } = await liveAndNext(scene);
+    await scene.project.edit("compose.yaml", (text) => asking(limit)(text).replace(plain, blocking(how)));
+    const deploy = await startDeploy(scene, next, ["--allow-downtime"]);
+    await deploy.until("files");
+    expect(await poll({ seconds: 60, everyMilliseconds: 200 }, isThere)).toBe(true);
+    await scene.server.powerOff();
+    killWithSsh(deploy);
+    await deploy.end();
+    await scene.project.edit("compose.yaml", (text) => text.replace(blocking(how), plain));
+    await scene.server.powerOn();
+    await release();
+    await scene.server.ssh(
+      "docker ps --all --quiet --filter name=shop-blocking | xargs --no-run-if-empty docker rm --force",
+    );
+  }
+
+  async function converge(words: readonly string[] = []): Promise<void> {
+    const { next } = await liveAndNext(scene);
+    expect(await runDeploy(scene, next, words)).toMatchObject({ exitCode: 0 });
+    expect((await settled(scene)).at).toEqual(serving(next.release));
+  }
+
+  test("before one was: the files are the new ones, and it still is a change", async () => {
+    await converge();
+    await converge();
+    const wantsImage = async () =>
+      (await scene.server.ssh("pgrep --full 'compose .* up .* blocking'", { accept: [0, 1] })).exitCode === 0 ||
+      undefined;
+    scene.registry.pause();
+    try {
+      await cutOff("900m", `image: ${scene.registry.address}/none:1`, wantsImage);
+    } finally {
+      scene.registry.resume();
+    }
+    expect(await memory()).toBe(1024);
+    expect((await scene.server.ssh("grep -c 'mem_limit: 900m' /opt/shop/compose.yaml")).stdout).toBe("1\n");
+    expect(await plan()).toEqual(downtime);
+    await converge(["--allow-downtime"]);
+    expect(await memory()).toBe(900);
+    // A rollback's plan shows it as well, and is no refusal.
+    const { stdout } = await scene.project.run("rollback", ["--plan"]);
+    expect(stdout).toContain(`\n${downtime[0]}`);
+  }, 240_000);
+
+  test("after one was: it is none any more, and going back is one", async () => {
+    const recreated = async () => ((await memory().catch(() => 0)) === 800 ? true : undefined);
+    const unhealthy = 'image: nginx:1.30-alpine, healthcheck: { test: ["CMD", "false"] }';
+    await cutOff("800m", unhealthy, recreated);
+    expect(await memory()).toBe(800);
+    expect(await plan()).toEqual([]);
+    await scene.project.edit("compose.yaml", asking("900m"));
+    expect(await plan()).toEqual(downtime);
+    await scene.project.edit("compose.yaml", asking("800m"));
+    await converge();
+    expect(await memory()).toBe(800);
+    expect(await plan()).toEqual([]);
+    await scene.project.edit("compose.yaml", asking("1g"));
+    await converge(["--allow-downtime"]);
+  }, 240_000);
 });
 
 describe("the engine is restarted", () => {

@@ -107,6 +107,7 @@ test("a first deploy and a second one show no secret to anybody", async () => {
 describe("a deploy that fails, because the app prints its whole environment and ends", () => {
   test.each([
     { where: "for people", words: [], environment: {} },
+    { where: "to people who want to know where it happened", words: [], environment: { DBOPS_VERBOSE: "1" } },
     { where: "in GitHub Actions, as one document", words: ["--json"], environment: { GITHUB_ACTIONS: "true" } },
   ])(
     "shows no secret $where",
@@ -121,6 +122,7 @@ describe("a deploy that fails, because the app prints its whole environment and 
       expect(evidence).toContain("PGPASSWORD=[secret]\n");
       expect(evidence).toMatch(/DATABASE_URL=postgres:\/\/\w+:\[secret\]@postgres:5432/);
       expect(evidence).toContain("HEALTH_TOKEN=[secret]\n");
+      expect(result.stderr.includes("\ncaused by: ")).toBe("DBOPS_VERBOSE" in environment);
 
       const lines = result.stderr.split("\n");
       const masks = lines.filter((line) => line.startsWith("::add-mask::"));
@@ -135,6 +137,19 @@ describe("a deploy that fails, because the app prints its whole environment and 
     120_000,
   );
 });
+
+test("a rollback, which does not ask for the secrets, hides the same ones, and nothing else", async () => {
+  const { project, images, registry } = scene;
+  const environment = { ...loginTo(registry), GITHUB_ACTIONS: "true" };
+  const masksIn = (text: string) => text.split("\n").filter((line) => line.startsWith("::add-mask::"));
+  const deploy = await project.run("deploy", ["--image", images[1]!.pinned, "--plan"], { environment });
+  const rollback = await project.run("rollback", [], { environment });
+  const masks = masksIn(rollback.stderr);
+  expect(new Set(masks)).toEqual(new Set(masksIn(deploy.stderr)));
+  const rest = rollback.stderr.split("\n").filter((line) => !masks.includes(line));
+  expect(namesIn([rollback.stdout, ...rest].join("\n"))).toEqual([]);
+  expect(rollback.stdout + rollback.stderr).not.toContain("[secret]");
+}, 120_000);
 
 test("a password that the registry does not accept is not shown either", async () => {
   const { project, registry, server } = scene;

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import type { Plan } from "../../scripts/lib/deploy-plan.ts";
 import type { Release } from "../../scripts/lib/release.ts";
 import { type Result, run, start } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
 import type { PushedImage } from "../lab/deploy-app.ts";
 import { createDeployProject, type DeployProject } from "../lab/deploy-project.ts";
 import { failureIn, lookAt } from "../lab/deploy-traces.ts";
@@ -206,7 +207,8 @@ describe("the next release", () => {
       ["1", "deploy", "done"],
     ]);
     const { live, records } = parse<{ live: number; records: Release[] }>(await deploy(["--history", "--json"]));
-    expect({ live, records }).toEqual({ live: 2, records: (await lookAt(server, project)).records });
+    const written = (await lookAt(server, project)).records;
+    expect({ live, records }).toEqual({ live: 2, records: written.map((record) => ({ ...record, kept: true })) });
   });
 });
 
@@ -340,6 +342,34 @@ docker events --since 0m --filter label=com.docker.compose.service=worker --filt
     while (seen() < containers || ticks.at(-1)!.release !== release) await Bun.sleep(50);
   };
 
+  test("that would keep its old image, because nobody has named it, is refused before anything is done", async () => {
+    const before = await lookAt(server, project);
+    const refused = async (stopFirst: string[]) => {
+      await project.configure({ deploy: { bakeSeconds: 0, stopFirst } });
+      return failureIn((await deploy(["--image", images.a1!.pinned], { accept: [2] })).stderr);
+    };
+    expect(
+      await refused([]),
+    ).toBe(`Nothing was deployed: worker would keep the old image: RELEASE_IMAGE is replaced only in services that deploy.stopFirst names
+  next: in dbops.config.ts: deploy: { stopFirst: ["worker"] }
+  read: docs/deploy.md`);
+    expect(
+      await refused(["wroker"]),
+    ).toBe(`Nothing was deployed: deploy.stopFirst names wroker, and compose.yaml and compose/ have no such service
+  next: correct deploy.stopFirst in dbops.config.ts
+  read: docs/deploy.md`);
+    // Where the definitions are the live ones and are not asked for again, and where they are.
+    const anyChange = (text: string) => `${text}\n# any change`;
+    await project.edit("compose/production.yaml", anyChange);
+    expect(await refused([])).toContain("worker would keep the old image");
+    await project.edit("compose/production.yaml", (text) => text.replace(anyChange(""), ""));
+    const { stdout } = await project.run("rollback", ["--plan"], { environment: login() });
+    expect(stdout).toContain(
+      "\n  warning: worker has RELEASE_IMAGE, and deploy.stopFirst does not name it: it stays as it is",
+    );
+    expect(await lookAt(server, project)).toEqual(before);
+  });
+
   test("that is missing is a reason to deploy", async () => {
     await project.configure({ deploy: { bakeSeconds: 0, stopFirst: ["worker"] } });
     const said = async () => (await deploy(["--image", images.a2!.pinned, "--plan"])).stdout.split("\n")[0];
@@ -347,8 +377,50 @@ docker events --since 0m --filter label=com.docker.compose.service=worker --filt
     await server.ssh("docker stop shop-worker-1");
     expect(await said()).toMatch(/ into (blue|green); /);
     await project.edit("compose.yaml", (text) => text.replace(worker, "  nginx:"));
+    await project.configure({ deploy: { bakeSeconds: 0 } });
     await server.ssh("docker rm --force shop-worker-1");
   });
+});
+
+test("what visitors get instead of a good certificate is said", async () => {
+  const folder = `${project.folder}/certificates`;
+  const asRoot = (script: string) => server.ssh(`set -e\ncd ${folder}\n${script}`, { user: "root" });
+  const reload = "docker exec shop-nginx-1 nginx -c /etc/nginx/dbops/production.conf -s reload";
+  // What was read before the reload may still be seen for a moment.
+  const says = (text: string | undefined) =>
+    poll({ seconds: 30, everyMilliseconds: 100 }, async () => {
+      const { stdout } = await deploy(["--image", images.a2!.pinned, "--plan"]);
+      return stdout.split("\n").find((line) => line.includes("certificate")) === text ? true : undefined;
+    });
+  const line = (text: string) => `  warning: ${text}`;
+  const renew = `on the server: cd ${project.folder} && docker compose run --rm certbot`;
+  await asRoot("install -d /root/good && cp --archive *.pem /root/good/");
+  try {
+    expect(await says(undefined)).toBe(true);
+    await asRoot("chown root privkey.pem && chmod 600 privkey.pem");
+    await asRoot(reload);
+    const look = `on the server: cd ${project.folder} && docker compose logs --tail 20 nginx`;
+    const unusable = `nginx cannot use what is in certificates/, no visitor gets through: docs/runbook/no-certificate.md; ${look}`;
+    expect(await says(line(unusable))).toBe(true);
+
+    const key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -noenc -keyout privkey.pem -out fullchain.pem";
+    await asRoot(`openssl req -x509 ${key} -days 5 -subj /CN=shop.test 2>/dev/null; chown 101 *.pem; chmod 400 *.pem`);
+    await asRoot(reload);
+    const end = new Date(Date.now() + 5 * 86_400_000).toISOString().slice(0, 10);
+    expect(await says(line(`the certificate ends on ${end}, in 4 days; ${renew}`))).toBe(true);
+
+    await asRoot("rm *.pem");
+    const missing = `there is no certificate: visitors get 503 until, ${renew}`;
+    expect(await says(line(missing))).toBe(true);
+    // Also at the end of a deploy, and where there is nothing to do.
+    const { stdout, stderr } = await deploy(["--image", images.a2!.pinned]);
+    expect(stdout).toMatch(/^Release \d+ serves /);
+    expect(stderr.slice(stderr.indexOf("done   drain"))).toContain(`\n         warning: ${missing}\n`);
+    expect((await deploy(["--image", images.a2!.pinned])).stderr).toContain(`\n         warning: ${missing}\n`);
+  } finally {
+    await asRoot(`rm -f *.pem; cp --archive /root/good/*.pem . && ${reload}`);
+  }
+  expect(await says(undefined)).toBe(true);
 });
 
 describe("without a registry", () => {

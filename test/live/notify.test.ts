@@ -181,6 +181,9 @@ test("a variable that is not set, or holds no URL, is named", async () => {
   const noUrl = "webhook was not told (HOOK_URL): its value is not an http or https URL";
   expect(await told(undefined)).toEqual([missing]);
   expect(await told("")).toEqual([missing]);
+  expect(await notify(webhook, news, {}, 10, ".env.tpl")).toEqual([
+    "webhook was not told: HOOK_URL is not in the environment, and .env.tpl was not read",
+  ]);
   for (const value of ["hooks.slack.com/very-secret", "file:///etc/hostname", "op://vault/slack/url"]) {
     expect(await told(value)).toEqual([noUrl]);
   }

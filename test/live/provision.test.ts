@@ -116,6 +116,12 @@ describe("from nothing", () => {
     const second = await provision();
     expect(stepsOf(second)).toEqual([]);
     expect(second.stderr).toContain("==> nothing to do\n");
+    // Of a server that is pinned, the fingerprint is compared; that changes nothing.
+    const compared = await project.run(["--plan", "--fingerprint", project.fingerprint]);
+    expect([compared.stdout.split("\n")[0], compared.stderr.split("\n")[0]]).toEqual([
+      "==> nothing to do",
+      `the host key of ${server.address} was pinned already: ${project.fingerprint} (ssh-ed25519)`,
+    ]);
     expect(JSON.parse((await project.run(["--plan", "--json"])).stdout)).toEqual({
       steps: [],
       notes: ["there is no cron: nothing renews the certificate by itself"],
@@ -123,6 +129,33 @@ describe("from nothing", () => {
     expect(
       await onServer("stat --format '%n %Y %i' /etc/docker/daemon.json ~deploy/.ssh/authorized_keys /opt/shop"),
     ).toBe(before);
+  });
+
+  test("whom sshd keeps out is not ready, although everything is there", async () => {
+    const loginSays = async (text: string) => {
+      const { stdout, stderr } = await server.ssh("echo in", { user: "deploy", accept: [0, 255] });
+      return `${stdout}${stderr}`.includes(text) || undefined;
+    };
+    await onServer("echo AllowGroups root >/etc/ssh/sshd_config.d/groups.conf; kill -HUP $(cat /run/sshd.pid)");
+    expect(await poll({ seconds: 20 }, () => loginSays("Permission denied"))).toBe(true);
+    const { stdout, stderr } = await project.run(["--yes", "--json"], [3]);
+    expect(stderr).toContain(
+      `\n${server.address} is set up, but "deploy" cannot log in: sshd refuses the key that is in its authorized_keys: `,
+    );
+    // The command that it names shows which option it is.
+    const [look] = JSON.parse(stdout).error.next as string[];
+    expect(await onServer(look!.replace("on the server, as root: ", ""))).toMatch(/^allowgroups root$/im);
+    await onServer("rm /etc/ssh/sshd_config.d/groups.conf; kill -HUP $(cat /run/sshd.pid)");
+    expect(await poll({ seconds: 20 }, () => loginSays("in\n"))).toBe(true);
+  });
+
+  test("a key that cannot be used here is let in, and its login is not tried", async () => {
+    const file = join(project.directory, "other");
+    await run({ argv: ["ssh-keygen", "-q", "-t", "ed25519", "-C", "other", "-N", "a passphrase", "-f", file] });
+    const { stdout } = await project.run(["--yes", "--public-key", `${file}.pub`]);
+    expect(stdout).toStartWith(`${server.address} is ready, its login was not tried (Compose `);
+    expect(stdout).toContain(`\n  no key for deploy@${server.address} can be used on this machine; ssh says: `);
+    expect(await onServer("cat ~deploy/.ssh/authorized_keys")).toContain(readFileSync(`${file}.pub`, "utf8"));
   });
 
   test("also after a power cut: Docker starts with the server", async () => {
@@ -195,6 +228,13 @@ describe("disturbed", () => {
   beforeAll(begin);
   afterAll(end);
 
+  test("a port that there cannot be", async () => {
+    for (const port of ["0", "99999", "x"]) {
+      const { stderr } = await project.run(["--port", port], [2]);
+      expect(stderr).toContain(`--port takes a number from 1 to 65535, not "${port}"`);
+    }
+  });
+
   test("without a pinned host key nothing is looked at", async () => {
     const refused = await project.run(["--plan"], [2]);
     expect(refused.stderr).toBe(
@@ -233,7 +273,7 @@ describe("disturbed", () => {
       /^ {2}done {2} +[\d.]+ s {2}write \/etc\/docker\/daemon\.json: .*\n {2}FAILED +[\d.]+ s {2}install docker/m,
     );
     expect(failed.stderr).toMatch(
-      /^Cannot install docker\.io .*: it exited with 1\n( {2}\| .*\n)+ {2}\| E: Unable to fetch some archives.*\n {2}next: the same command again: it goes on with this step\n$/m,
+      /^Cannot install docker\.io .*: see below\n( {2}\| .*\n)+ {2}\| E: Unable to fetch some archives.*\n {2}next: the same command again: it goes on with this step\n$/m,
     );
     expect(JSON.parse((await project.run(["--plan", "--json"])).stdout).steps[0]).toStartWith("install docker.io ");
   });

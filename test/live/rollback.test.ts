@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Release } from "../../scripts/lib/release.ts";
+import type { Release, Remembered } from "../../scripts/lib/release.ts";
 import type { PushedImage } from "../lab/deploy-app.ts";
 import { createDeployProject, type DeployProject } from "../lab/deploy-project.ts";
 import { failureIn, recordsOn } from "../lab/deploy-traces.ts";
@@ -67,6 +67,21 @@ describe("with an app that fits every schema", () => {
     );
     const { stdout } = await project.run("rollback", ["--to", "1"]);
     expect(stdout).toBe("Release 1 serves already.\n");
+    const { stdout: plan } = await project.run("rollback", ["--to", "1", "--plan", "--json"]);
+    expect(JSON.parse(plan)).toMatchObject({ nothing: true, release: 2, previous: { release: 1 }, steps: [] });
+  });
+
+  test("what serves is asked, not only the file that says so: the app is dead, then nginx", async () => {
+    await server.ssh(`docker kill ${project.name}-app-blue-1`);
+    const { stdout, stderr } = await project.run("rollback", ["--to", "1"], { environment: login() });
+    expect(stderr).toContain("warning: release 1 does not run: there is nothing to go back to\n");
+    expect(stdout).toStartWith("Release 2 (release 1 again) serves ");
+    expect(await serving()).toBe("a1");
+    await server.ssh(`docker stop ${project.name}-nginx-1`);
+    expect(await rollback(["--to", "1"])).toMatchObject({ release: 1, slot: "blue", previous: 2 });
+    expect(await serving()).toBe("a1");
+    await project.resetServer();
+    await deploy(images[0]!);
   });
 
   test("to the release before, whose container is still there: nothing is pulled, no request fails", async () => {
@@ -117,8 +132,11 @@ describe("with an app that fits every schema", () => {
   test("a release whose files were pruned is refused, and --list says which there are", async () => {
     for (const image of [images[1]!, images[2]!, images[0]!]) await deploy(image);
     const { stdout } = await project.run("rollback", ["--list", "--json"]);
-    const { live, releases } = JSON.parse(stdout) as { live: number; releases: Release[] };
+    const { live, releases } = JSON.parse(stdout) as { live: number; releases: Remembered[] };
     expect({ live, all: releases.map(({ release }) => release) }).toEqual({ live: 8, all: [8, 7, 6, 5, 4, 3, 2, 1] });
+    expect(releases.filter(({ kept }) => kept).map(({ release }) => release)).toEqual([8, 7, 6, 5]);
+    const list = (await project.run("rollback", ["--list"])).stdout;
+    expect(list.match(/^\d+(?=.* its files are gone: no way back to it$)/gm)).toEqual(["4", "3", "2", "1"]);
     expect(await refused(["--to", "2"], 2)).toBe(
       "Cannot go back: the files of release 2 are not there any more\n  next: bun scripts/rollback.ts --list",
     );

@@ -4,10 +4,11 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Config } from "../../scripts/lib/config.ts";
-import { type Result, run } from "../../scripts/lib/run.ts";
+import { type Result, run, sendSignal } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import type { PushedImage } from "../lab/deploy-app.ts";
 import { createDeployProject, type DeployProject } from "../lab/deploy-project.ts";
+import { imageNames } from "../lab/images/names.ts";
 import { startLoad } from "../lab/load.ts";
 import { type Registry, startRegistry } from "../lab/registry.ts";
 import { blocksOf } from "../lab/runbook.ts";
@@ -82,7 +83,11 @@ test("deploy-is-locked: a step that hangs is ended, and the deploy goes back by 
 });
 
 test("disk-full", async () => {
-  await deploy(a1);
+  const images = async () =>
+    Number((await onServer(`docker image ls --quiet ${project.image} | sort --unique | wc --lines`)).stdout);
+  // One that neither slot has a container of.
+  for (const image of [await project.buildApp({ release: "a0" }), a2, a1]) await deploy(image);
+  const before = await images();
   await server.fillDisk();
   try {
     expect(await failing(a2, { exitCode: 3 })).toContain("read: docs/runbook/disk-full.md");
@@ -94,7 +99,10 @@ test("disk-full", async () => {
     await server.freeDisk();
   }
   await follow("disk-full", "Mitigation");
+  expect([before > 2, await images()]).toEqual([true, 2]);
   expect(await follow("disk-full", "Verify")).not.toContain("100% /");
+  // What a server elsewhere pulls again from a public registry.
+  await server.loadImages([imageNames.dbmate]);
   await deploy(a2);
   // The image of the release before has outlived it all.
   await project.run("rollback", ["--yes"]);
@@ -142,8 +150,10 @@ test("server-rebooted: the power fails while a new release is being watched", as
     const cut = await startDeploy(a2);
     await cut.says("done   switch");
     await server.powerOff();
+    // One that is still there would come back and finish it.
+    cut.kill();
     await server.powerOn();
-    expect(await cut.ended).toBe(1);
+    await cut.ended;
   });
   const diagnosis = await follow(page, "Diagnosis");
   expect(diagnosis).toMatch(/default "\d+ (blue|green) bake";/);
@@ -343,7 +353,7 @@ async function failing({ pinned }: PushedImage, { words = [], exitCode = 1, envi
 
 async function startDeploy({ pinned }: PushedImage) {
   const lines: string[] = [];
-  const { ended } = await project.start("deploy", ["--image", pinned], {
+  const { ended, pid } = await project.start("deploy", ["--image", pinned], {
     onLine: (line) => void lines.push(line),
     environment: login(),
   });
@@ -352,7 +362,7 @@ async function startDeploy({ pinned }: PushedImage) {
     const said = await poll({ seconds: 60 }, async () => output().includes(text) || undefined);
     if (!said) throw new Error(`it has not said "${text}":\n${output()}`);
   };
-  return { ended, output, says };
+  return { ended, output, says, kill: () => sendSignal(pid, "SIGKILL") };
 }
 
 /** With other settings for a while. */

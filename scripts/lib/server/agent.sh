@@ -17,7 +17,8 @@ project=$3
 umask 022
 scratch=$(mktemp -d "/dev/shm/dbops.$$.XXXXXXXX" 2>/dev/null) && head -c 1M /dev/zero 2>/dev/null >"$scratch/room" && rm "$scratch/room" ||
   { rm -rf "$scratch"; scratch=$(mktemp -d); }
-trap 'rm -rf "$scratch"' EXIT
+# lock.json goes with the lock, where take_lock got it: it must name nobody who is not there any more.
+trap '[ ! -e "$scratch/locked" ] || rm -f "$directory/lock.json"; rm -rf "$scratch"' EXIT
 # One that was killed could not tidy up.
 for old in /dev/shm/dbops.*; do
   owner=${old#*.}

@@ -28,6 +28,7 @@ observe() {
   fact record_count count_records
   fact kept ls "$directory/releases"
   fact disk disk_space
+  fact certificate certificate
   fact clock date +%s
   fact images docker images --no-trunc --quiet
   fact applied applied_migrations
@@ -64,10 +65,11 @@ list_containers() {
   [ -z "$ids" ] || timeout 30 docker inspect --format '{{index .Config.Labels "com.docker.compose.service"}}	{{.State.Status}}	{{with .State.Health}}{{.Status}}{{else}}none{{end}}	{{.Config.Image}}	{{.Image}}	{{.RestartCount}}	{{index .Config.Labels "dbops.release"}}' $ids
 }
 
-# ID SERVICE of each container, stopped ones too, without those of `docker compose run`
+# ID SERVICE VALUES of each container, stopped ones too, without those of `docker compose run`. VALUES is the --env-file that it
+# was made with.
 list_project() {
   timeout 30 docker ps --all --filter "label=com.docker.compose.project=$project" --filter label=com.docker.compose.oneoff=False \
-    --format '{{.ID}} {{.Label "com.docker.compose.service"}}'
+    --format '{{.ID}} {{.Label "com.docker.compose.service"}} {{.Label "com.docker.compose.project.environment_file"}}'
 }
 
 # of_project [SERVICE]     the ids alone
@@ -112,8 +114,31 @@ disk_space() {
   { timeout 10 df --local --output=avail,target --block-size=1 2>/dev/null || true; } | tail -n +2
 }
 
+# "missing", "unusable", or when the one that visitors get ends; nothing where that cannot be seen
+# nginx is asked first, because the file may be one that only nginx can read. To load no authorities makes it three times as fast.
+certificate() {
+  local file=$directory/certificates/fullchain.pem port answer
+  [ -e "$file" ] || { echo missing; return; }
+  port=$(sed -n "s/^PRODUCTION_HTTPS_PORT='*\([0-9]*\).*/\1/p" "$directory/.env" 2>/dev/null || true)
+  answer=$(timeout 5 openssl s_client -no-CAfile -no-CApath -no-CAstore -connect "127.0.0.1:${port:-443}" </dev/null 2>&1)
+  case $answer in
+    *'; NotAfter: '*) answer=${answer#*; NotAfter: }; echo "${answer%%$'\n'*}" ;;
+    *'alert internal error'*) echo unusable ;;
+    *) timeout 5 openssl x509 -noout -enddate -in "$file" | cut -d = -f 2 ;;
+  esac
+}
+
+# After a boot Postgres may need some seconds before it answers.
 applied_migrations() {
-  in_postgres 'select version from schema_migrations order by version'
+  local end=$((SECONDS + 15))
+  until in_postgres 'select version from schema_migrations order by version' 2>"$scratch/applied"; do
+    if [ $SECONDS -lt $end ] && grep -qE 'starting up|not yet accepting|Connection refused' "$scratch/applied"; then
+      sleep 0.25
+    else
+      cat "$scratch/applied" >&2
+      return 1
+    fi
+  done
 }
 
 in_postgres() {
@@ -121,28 +146,79 @@ in_postgres() {
     sh -c 'psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -v ON_ERROR_STOP=1 -qtAc "$1"' sh "$1"
 }
 
-# Each service of the wanted release, and whether its definition is the "same" as now. Fails if Compose does not accept it.
+# Each service of the wanted release: NAME same|changed image|-, which is whether its container has this definition, and whether
+# RELEASE_IMAGE is in it. Fails if Compose does not accept it.
+# Kept with the release as NAME RELEASE image|-: its container has been compared, and was made for RELEASE. "gone": not in this release.
 wanted_services() {
-  local there=$scratch/compare known
-  known=$directory/releases/$(live_number)
-  if [ -e "$known/services" ] && same_definitions "$known" "$scratch/wanted"; then
-    cp "$known/services" "$scratch/wanted/services"
-    sed 's/$/ same/' "$known/services"
-    return
+  local live known service release image
+  local -A made=() others=()
+  live=$(live_number)
+  known=$directory/releases/$live
+  look_at_containers
+  if [ -e "$known/services" ] && [ ${#others[@]} = 0 ] && same_definitions "$known" "$scratch/wanted"; then
+    while read -r service release image; do
+      [ "$image" = gone ] || say_service same
+    done <"$known/services"
+  else
+    compare_services || return
   fi
-  # Under the same path both times, because paths are part of a service's hash; and with the same slot.
-  mkdir -p "$there"
-  hashes_of "$directory" "$there" >"$scratch/hashes.old" 2>/dev/null || : >"$scratch/hashes.old"
-  rm -rf "$there"
-  mkdir -p "$there"
-  # Said here, because fact() has switched `set -e` off.
-  hashes_of "$scratch/wanted" "$there" >"$scratch/hashes.new" 2>"$scratch/hashes.err" || {
-    sed "s|$there/||g" "$scratch/hashes.err" >&2
+  for service in "${!made[@]}"; do echo "$service ${made[$service]} gone" >>"$scratch/wanted/services"; done
+}
+
+say_service() {
+  echo "$service $1 $image"
+  echo "$service ${made[$service]:--} $image" >>"$scratch/wanted/services"
+  unset "made[$service]"
+}
+
+# Sets `made`: for which release Compose has made a container; and `others`: those whose definition is not the live release's, but
+# that of one which did not come to its end.
+look_at_containers() {
+  local values
+  local -A compared=()
+  if [ -e "$known/services" ]; then
+    while read -r service release image; do compared[$service]=$release; done <"$known/services"
+  fi
+  while read -r _ service values; do
+    case $service in '' | app-blue | app-green) continue ;; esac
+    release=${values#"$directory/releases/"}
+    release=${release%/.env}
+    case $release in '' | *[!0-9]*) release=- ;; esac
+    made[$service]=$release
+    case $release in - | "$live" | "${compared[$service]:-}") continue ;; esac
+    if [ -d "$directory/releases/$release" ]; then others[$service]=$release; fi
+  done <<<"${present:-}"
+}
+
+compare_services() {
+  local hash code=0
+  local -A running=() otherwise=()
+  if [ -z "$live" ] || [ ! -d "$known" ]; then known=$directory; fi
+  place "$known"
+  while read -r service hash; do running[$service]=$hash; done < <(hashes any 2>/dev/null)
+  for release in "${others[@]}"; do
+    place "$directory/releases/$release"
+    while read -r service hash; do
+      [ "${others[$service]:-}" != "$release" ] || running[$service]=$hash
+    done < <(hashes any 2>/dev/null)
+  done
+  place "$scratch/wanted"
+  : >"$scratch/hashes.another"
+  if grep -rqw RELEASE_IMAGE "$scratch/compare/compose.yaml" "$scratch/compare/compose"; then
+    hashes another >"$scratch/hashes.another" 2>/dev/null &
+  fi
+  hashes any >"$scratch/hashes" 2>"$scratch/hashes.err" || code=1
+  wait
+  if [ $code != 0 ]; then
+    sed "s|$scratch/compare/||g" "$scratch/hashes.err" >&2
     return 1
-  }
-  cut -d ' ' -f 1 "$scratch/hashes.new" >"$scratch/wanted/services"
-  comm -13 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ changed/'
-  comm -12 "$scratch/hashes.old" "$scratch/hashes.new" | sed 's/ .*/ same/'
+  fi
+  while read -r service hash; do otherwise[$service]=$hash; done <"$scratch/hashes.another"
+  while read -r service hash; do
+    image=-
+    [ "${otherwise[$service]:-$hash}" = "$hash" ] || image=image
+    if [ "${running[$service]:-}" = "$hash" ]; then say_service same; else say_service changed; fi
+  done <"$scratch/hashes"
 }
 
 # The values count too, apart from the lines that the deploy adds.
@@ -151,14 +227,21 @@ same_definitions() {
     sed '/^# Below: the deploy/,$d' "$1/.env" | cmp -s - "$2/.env"
 }
 
-hashes_of() {
-  local file profiles
-  for file in compose.yaml compose .env; do [ ! -e "$1/$file" ] || cp -R "$1/$file" "$2/"; done
-  profiles=$(profiles_in "$2" | tr '\n' ,)
-  cd "$2"
-  COMPOSE_PROFILES=blue,$profiles IMAGE_BLUE=any/app IMAGE_GREEN=any/app RELEASE_IMAGE=any/app \
-    timeout 30 docker compose --project-directory "$2" config --hash '*' | sort
+# place FOLDER      puts its files where hashes() reads them: always there, because paths are part of a hash
+place() {
+  local file
+  rm -rf "$scratch/compare"
+  mkdir "$scratch/compare"
+  for file in compose.yaml compose .env; do [ ! -e "$1/$file" ] || cp -R "$1/$file" "$scratch/compare/"; done
 }
+
+# hashes IMAGE      SERVICE HASH of each service, always with the same slot, and with IMAGE for RELEASE_IMAGE
+hashes() (
+  cd "$scratch/compare"
+  profiles=$(profiles_in . | tr '\n' ,)
+  COMPOSE_PROFILES=blue,$profiles IMAGE_BLUE=any/app IMAGE_GREEN=any/app RELEASE_IMAGE=$1/app RELEASE_NUMBER=0 \
+    timeout 30 docker compose --project-directory "$scratch/compare" config --hash '*' | sort
+)
 
 # --- the release ---------------------------------------------------------------------------------------------------------
 
@@ -166,15 +249,20 @@ hashes_of() {
 # Otherwise prints what serves and how many records there are: whoever had to wait may find another server than he saw.
 # The kernel's lock on descriptor 9, which agent.sh keeps open: it ends with the agent, however that ends.
 take_lock() {
-  local code=0
+  local code=0 end=$((SECONDS + $1))
   { true >&9; } 2>/dev/null || { echo "$directory/lock cannot be opened by $(id -un): $(ls -l "$directory/lock")" >&2; return 1; }
   flock -w "$1" 9 || code=$?
+  if [ $code = 0 ] && ! await_orphans $end; then
+    flock --unlock 9
+    code=1
+  fi
   if [ $code = 1 ]; then
     # Whoever locks it by hand writes nothing.
     cat "$directory/lock.json" 2>/dev/null || true
     return 4
   fi
   [ $code = 0 ]
+  : >"$scratch/locked"
   # Whoever had it until now may have changed them.
   forget_containers
   cat >"$directory/lock.json.new" || { rm "$directory/lock.json.new"; return 1; }
@@ -182,11 +270,27 @@ take_lock() {
   echo "$(live_number) $(count_records)"
 }
 
+# await_orphans END      until no step runs any more whose agent was killed, or $SECONDS are END
+await_orphans() {
+  while [ -n "$(orphans)" ]; do
+    [ $SECONDS -lt "$1" ] || return 1
+    sleep 0.1
+  done
+}
+
+# A step that process 1 has adopted: a living agent whose connection is lost has the lock open, see answer().
+orphans() {
+  local pid
+  for pid in $(pgrep --euid "$EUID" --parent 1 --full "^bash -s -- [0-9]+ $directory $project\$"); do
+    [ -e "/proc/$pid/fd/9" ] || echo "$pid"
+  done
+}
+
 count_records() {
   if [ -e "$directory/releases.jsonl" ]; then wc -l <"$directory/releases.jsonl"; else echo 0; fi
 }
 
-# keep_release RELEASE OLD      the wanted files become those of a release. Prints its profiles.
+# keep_release RELEASE OLD      the wanted files become those of a release. stdin: as of remember_upstream. Prints its profiles.
 keep_release() {
   local all=$directory/releases
   mkdir -p "$all" "$directory/certificates"
@@ -194,9 +298,17 @@ keep_release() {
   rm -rf "$all/.new" "${all:?}/$1"
   cp -R "$scratch/wanted" "$all/.new"
   chmod 600 "$all/.new/.env"
-  [ "$2" = none ] || cp "$directory/nginx/upstream/production.conf" "$all/.new/upstream.before"
+  [ "$2" = none ] || remember_upstream "$all/.new"
   mv "$all/.new" "$all/$1"
   profiles_in "$all/$1"
+}
+
+# remember_upstream FOLDER      stdin: the upstream file to go back to, where the server has lost its own; nothing otherwise
+remember_upstream() {
+  local file=$directory/nginx/upstream/production.conf
+  cat >"$1/upstream.before"
+  if [ -s "$1/upstream.before" ]; then return; fi
+  if [ -e "$file" ]; then cp "$file" "$1/upstream.before"; else rm "$1/upstream.before"; fi
 }
 
 # The profiles in COMPOSE_PROFILES that are no slots, such as one for backups.
@@ -283,9 +395,11 @@ record() {
   sync "$directory/releases.jsonl"
 }
 
-# history      the number of the live release, then all records
+# history      the number of the live release and those of the releases whose files are kept, then all records
 history() {
-  echo "$(live_number)"
+  local kept
+  kept=$(ls "$directory/releases" 2>/dev/null | grep -xE '[0-9]+' | tr '\n' ' ' || true)
+  echo "$(live_number)${kept:+ ${kept% }}"
   [ ! -e "$directory/releases.jsonl" ] || cat "$directory/releases.jsonl"
 }
 
@@ -393,7 +507,7 @@ up_nginx() {
   local tries=0
   until ask_nginx nginx >/dev/null 2>&1; do
     tries=$((tries + 1))
-    [ $tries -lt 60 ] || { evidence nginx >&2; return 1; }
+    [ $tries -lt 60 ] || { echo "nginx does not come up: it does not answer" >&2; evidence nginx >&2; return 1; }
     sleep 0.25
   done
 }
@@ -479,9 +593,9 @@ ask_slot() {
   } | in_nginx nc -w 3 "app-$1" "$2"
 }
 
-# prepare_revival RELEASE      an earlier release is to serve again as it was: remembers the way back
+# prepare_revival RELEASE      an earlier release is to serve again as it was. stdin: as of remember_upstream
 prepare_revival() {
-  cp "$directory/nginx/upstream/production.conf" "$directory/releases/$1/upstream.before"
+  remember_upstream "$directory/releases/$1"
   profiles_in "$directory/releases/$1"
 }
 
@@ -566,14 +680,16 @@ take_over() {
   local file=$directory/nginx/upstream/production.conf
   [ -s "$file.dbops-new" ] || { echo "$file.dbops-new is empty" >&2; return 1; }
   sync "$file.dbops-new" || return 1
-  [ ! -e "$file" ] || ln -f "$file" "$file.dbops-old" || return 1
+  rm -f "$file.dbops-old"
+  [ ! -e "$file" ] || ln "$file" "$file.dbops-old" || return 1
   mv "$file.dbops-new" "$file" || return 1
   date -u +%Y-%m-%dT%H:%M:%S.%NZ
   if reload "$1" || { [ "${2:-}" = or-by-signal ] && reload_by_signal; }; then
     rm -f "$file.dbops-old"
     return
   fi
-  [ ! -e "$file.dbops-old" ] || mv "$file.dbops-old" "$file"
+  # One that was lost before is lost again: it must not say that something serves which nginx does not know.
+  if [ -e "$file.dbops-old" ]; then mv "$file.dbops-old" "$file"; else rm -f "$file"; fi
   in_nginx nginx -c /etc/nginx/dbops/production.conf -s reload >&2 || true
   return 1
 }
@@ -581,10 +697,11 @@ take_over() {
 # switch_file RELEASE      before there is an nginx: its upstream file, from the start
 switch_file() {
   mkdir -p "$directory/nginx/upstream"
-  cp "$directory/releases/$1/nginx/upstream/production.conf" "$directory/nginx/upstream/production.conf"
+  cp "$directory/releases/$1/nginx/upstream/production.conf" "$directory/nginx/upstream/production.conf.dbops-new"
+  mv "$directory/nginx/upstream/production.conf.dbops-new" "$directory/nginx/upstream/production.conf"
 }
 
-# forget_nginx      after a first deploy that failed: nothing serves, and nothing says that anything does
+# forget_nginx      where nothing served before: nothing serves, and nothing says that anything does
 forget_nginx() {
   remove_service nginx
   rm -f "$directory/nginx/upstream/production.conf"
@@ -606,11 +723,10 @@ retreat() {
   drain "$2" $workers
 }
 
-# One `docker exec` for all of it: each costs a tenth of a second.
+# One `docker exec` for all of it: each costs a tenth of a second. `-s reload` reads all files first, and fails if they are wrong.
 reload() {
   in_nginx sh -euc '
     configuration=/etc/nginx/dbops/production.conf
-    nginx -t -q -c $configuration
     master=$(cat /tmp/nginx.pid)
     workers=
     for file in /proc/[0-9]*/stat; do
@@ -621,8 +737,8 @@ reload() {
     tries=0
     until [ "$(wget -q -T 1 -O - http://127.0.0.1:8081/release)" = "$1" ]; do
       tries=$((tries + 1))
-      [ $tries -lt 200 ] || { echo "nginx does not take the new configuration over" >&2; exit 1; }
-      sleep 0.05
+      [ $tries -lt 500 ] || { echo "nginx does not take the new configuration over" >&2; exit 1; }
+      sleep 0.02
     done
     echo $workers' sh "$1"
 }

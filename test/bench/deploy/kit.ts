@@ -17,8 +17,11 @@ export async function measureDeploy(stand: Stand, image: string): Promise<Deploy
   return { seconds, steps: Object.fromEntries(steps), slot: JSON.parse(stdout).slot };
 }
 
-/** The container of the idle slot, started by nothing but Docker: until its health check passes for the first time. */
-export async function measureBoot({ server, project }: Stand, live: Slot): Promise<number> {
+/** What the app takes for itself, in seconds. */
+export type Own = { boot: number; end: number };
+
+/** The container of the idle slot, by nothing but Docker: started until its health check passes for the first time, and stopped. */
+export async function measureOwn({ server, project }: Stand, live: Slot): Promise<Own> {
   const idle = live === "blue" ? "green" : "blue";
   const label = "--filter label=com.docker.compose";
   const { stdout } = await server.ssh(
@@ -27,12 +30,15 @@ docker wait "$id" >/dev/null
 docker start "$id" >/dev/null
 until [ "$(docker inspect --format '{{.State.Health.Status}}' "$id")" = healthy ]; do sleep 0.1; done
 docker inspect --format '{{json .State}}' "$id"
-docker stop "$id" >/dev/null`,
+stopped=$(date +%s%N)
+docker stop "$id" >/dev/null
+echo $(($(date +%s%N) - stopped))`,
   );
-  const { StartedAt, Health } = JSON.parse(stdout) as State;
+  const [state = "", nanoseconds] = stdout.split("\n");
+  const { StartedAt, Health } = JSON.parse(state) as State;
   // Those of its last start are still listed.
   const passed = Health.Log.find(({ ExitCode, Start }) => ExitCode === 0 && Date.parse(Start) > Date.parse(StartedAt));
-  return (Date.parse(passed!.End) - Date.parse(StartedAt)) / 1000;
+  return { boot: (Date.parse(passed!.End) - Date.parse(StartedAt)) / 1000, end: Number(nanoseconds) / 1e9 };
 }
 
 type State = { StartedAt: string; Health: { Log: { Start: string; End: string; ExitCode: number }[] } };

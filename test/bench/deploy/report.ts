@@ -1,9 +1,11 @@
 // What the bench prints.
-import type { Deploy, FlipBack } from "./kit.ts";
+import type { Deploy, FlipBack, Own } from "./kit.ts";
 import { median, percentile, table } from "./numbers.ts";
 import type { Switch } from "./switch.ts";
 
-export function formatDeploys(deploys: readonly Deploy[], boots: readonly number[]): string {
+export function formatDeploys(deploys: readonly Deploy[], own: readonly Own[]): string {
+  const boots = own.map(({ boot }) => boot);
+  const ends = own.map(({ end }) => end);
   const all = deploys.map(({ seconds }) => seconds);
   const names = Object.keys(deploys[0]!.steps);
   const inSteps = ({ steps }: Deploy) => Object.values(steps).reduce((sum, value) => sum + value, 0);
@@ -15,7 +17,8 @@ export function formatDeploys(deploys: readonly Deploy[], boots: readonly number
       ["seconds", "p50", "p90", ""],
       row("a deploy", all, "from the command to its end"),
       row("the app's boot", boots, `its container alone, from its start until it is healthy; ${boots.length} times`),
-      ["a deploy without it", (median(all) - median(boots)).toFixed(2), "", "what the kit takes"],
+      row("the app's end", ends, "from SIGTERM until Docker says that it has stopped"),
+      ["a deploy without both", (median(all) - median(boots) - median(ends)).toFixed(2), "", "what the kit takes"],
       ["", "", "", ""],
       ...names.map((name) => row(name, ofStep(name))),
       row(
