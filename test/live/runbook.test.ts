@@ -33,7 +33,7 @@ afterAll(() => project?.remove());
 test("every page is in the index, and every page has a test here or in runbook-deploy.test.ts", async () => {
   const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
   const index = await readFile(join(repository, "docs/runbook/README.md"), "utf8");
-  const linked = new Set([...index.matchAll(/\((\S+\.md)\)/g)].map(([, page]) => page!));
+  const linked = new Set([...index.matchAll(/\(([\w-]+\.md)\)/g)].map(([, page]) => page!));
   expect([...linked].sort()).toEqual(pages);
   const tests = await Promise.all(
     ["runbook", "runbook-deploy"].map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")),
