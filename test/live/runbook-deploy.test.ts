@@ -138,7 +138,9 @@ test("image-cannot-be-pulled", async () => {
 
   const docker = (words: readonly string[]) => run({ argv: ["docker", ...words], environment: registry.environment });
   await docker(["pull", "--quiet", fresh.reference]);
-  await project.run("deploy", ["--image", fresh.reference, "--transfer", "ssh"], { environment: wrong });
+  await project.run("deploy", ["--image", fresh.reference, "--transfer", "ssh"], {
+    environment: { ...login(), ...wrong },
+  });
   await docker(["image", "rm", fresh.reference]);
   expect((await project.ask("/")).release).toBe("fresh");
 });

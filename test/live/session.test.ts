@@ -87,7 +87,7 @@ printf '%s\\n' 'echo ready 2; echo 1 0 aGVsbG8= aGVsbG8=; echo careful >&2; prin
 test("a function that hangs is given up; the server ends by itself when it has ended", async () => {
   const session = await open();
   expect(await failureOf(session.call(["sleep", "3"], { timeoutSeconds: 1 }))).toStartWith(
-    `Gave up waiting for "sleep" on ${server.address}: nothing within 1 s\n`,
+    `Gave up waiting for ${server.address} to run "sleep 3": nothing within 1 s\n`,
   );
   session.ifLost([["touch", "undone"]]);
   expect(await session.giveUp(20)).toMatchObject({ exitCode: 0 });
