@@ -61,7 +61,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 async function inject(flags: Flags): Promise<void> {
   if (flags.stdout && (flags.json || flags.out)) throw usage(commandLine, "--stdout goes without --json and --out");
   const directory = process.cwd();
-  const { secrets } = await readSettings(directory);
+  const { secrets, backup } = await readSettings(directory);
   const { readTemplate, referencesOf, templateFailure, templateProblems } = await importSecret();
   const template = await readTemplate(join(directory, ".env.tpl"));
   const problems = templateProblems(template, secrets.provider);
@@ -71,7 +71,7 @@ async function inject(flags: Flags): Promise<void> {
   const { formatEnvironment, madeByUs, readServerEnvironment } = await import("./lib/server-environment.ts");
   if (target && !flags.yes) refuseToReplace(resolve(directory, target), target, madeByUs);
   const { writeSecretFile } = await import("./lib/environment.ts");
-  const { values } = await readServerEnvironment({ secrets }, directory);
+  const { values } = await readServerEnvironment({ secrets, backup }, directory);
   const text = formatEnvironment(values);
   if (!target) return void process.stdout.write(text);
   await writeSecretFile(resolve(directory, target), text);

@@ -38,4 +38,7 @@ export default {
 
   // How long errors are watched for after a switch, before the old release is stopped; docs/deploy.md lists the rest.
   deploy: { bakeSeconds: 5 },
+
+  // Where backups go, encrypted: any S3-compatible storage; docs/backup.md says what else there is, and which secrets it needs.
+  // backup: { bucket: "dbops-app-backups", endpoint: "https://s3.eu-central-003.backblazeb2.com", region: "eu-central-003" },
 } satisfies Config;

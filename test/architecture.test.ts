@@ -41,10 +41,17 @@ test("only scripts/lib/postgres.ts opens database connections", () => {
   expect([...new Set(values.map((place) => place.split(":")[0]))]).toEqual(["scripts/lib/postgres.ts"]);
 });
 
+test("only scripts/lib/s3.ts and its parts talk to object storage", () => {
+  const places = find(importOf('@aws-sdk/[^"]*')).map((place) => place.split(":")[0]!);
+  expect(places.length).toBeGreaterThan(0);
+  expect(places.filter((path) => !/^scripts\/lib\/s3(-\w+)?\.ts$/.test(path))).toEqual([]);
+});
+
 test("a verb imports nouns only, and a noun no verb", () => {
   expect(find(own, verbs).length).toBeGreaterThan(0);
-  expect(find(own, verbs).filter((place) => !/: \.\/lib\/[a-z-]+\.ts$/.test(place))).toEqual([]);
+  expect(find(own, verbs).filter((place) => !/: \.\/lib\/[a-z0-9-]+\.ts$/.test(place))).toEqual([]);
   expect(find(importOf('\\.\\./[^"]*'), /^scripts\/lib\//)).toEqual([
+    "scripts/lib/restore-prove.ts: ../validator.ts",
     "scripts/lib/validator-command.ts: ../validator.ts",
   ]);
 });

@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parse } from "dotenv";
+import { parseConfig } from "../scripts/lib/config.ts";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import {
   formatEnvironment,
@@ -189,4 +190,20 @@ test("serverValues() takes a value as it is, also one that looks like a referenc
     POSTGRES_PASSWORD: "$& secret://B {{x}}",
     B: "<$& secret://B {{x}}>",
   });
+});
+
+test("what backups need stays off the server, and is not even asked for", async () => {
+  await writeFile(
+    join(directory, ".env.tpl"),
+    `${minimal}BACKUP_ACCESS_KEY_ID=secret://TEST_NOT_THERE\nSHOP_PASSPHRASE=secret://TEST_NOT_THERE\nBACKUP_PASSPHRASE=mine\n`,
+  );
+  Object.assign(process.env, { TEST_PASSWORD: "password" });
+  set.push("TEST_PASSWORD");
+  const { backup } = parseConfig({
+    ...{ name: "shop", database: "shop", app: { command: ["bun"], port: 3000 } },
+    ...{ schema: { criticalTables: [], extensions: [] }, environments: { local: {} } },
+    backup: { bucket: "backups", passphraseFrom: "SHOP_PASSPHRASE" },
+  });
+  const { values } = await readServerEnvironment({ ...settings, backup }, directory);
+  expect(Object.keys(values).filter((name) => /BACKUP|SHOP/.test(name))).toEqual(["BACKUP_PASSPHRASE"]);
 });

@@ -78,6 +78,43 @@ const cdn = z.strictObject({
   purge: z.union([z.literal("everything"), z.array(z.url()).min(1)]),
 });
 
+/** Which backups stay: all of the last days, or the newest of each of the last so many days, weeks, months and years that have one. */
+const keep = z.union([
+  z.strictObject({ days: z.int().min(1).max(3650) }),
+  z.strictObject({
+    daily: z.int().min(0).max(366).default(7),
+    weekly: z.int().min(0).max(520).default(4),
+    monthly: z.int().min(0).max(120).default(12),
+    yearly: z.int().min(0).max(50).default(0),
+  }),
+]);
+
+const backup = z.strictObject({
+  bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "the name of a bucket"),
+  /** Of the storage, for instance "https://s3.eu-central-003.backblazeb2.com"; without one it is AWS. */
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  region: z.string().min(1).default("us-east-1"),
+  /** In front of every object's name, so that several projects can share a bucket. */
+  prefix: z
+    .string()
+    .regex(/^[\w.-]+(\/[\w.-]+)*$/, "names parted by single slashes, without one at either end")
+    .optional(),
+  /** The bucket's name in the path instead of the host name: MinIO and Ceph want it. Default: where there is an endpoint. */
+  pathStyle: z.boolean().optional(),
+  accessKeyFrom: variable.default("BACKUP_ACCESS_KEY_ID"),
+  secretKeyFrom: variable.default("BACKUP_SECRET_ACCESS_KEY"),
+  passphraseFrom: variable.default("BACKUP_PASSPHRASE"),
+  /** Files in the repository with OpenPGP public keys, ASCII armored: whoever makes backups cannot read them then. */
+  recipients: z.array(z.string().min(1)).default([]),
+  keep: keep.prefault({ daily: 7, weekly: 4, monthly: 12 }),
+  /** When `backup schedule` makes one, and when it restores the latest for a proof: five fields of cron, in UTC. */
+  schedule: z.string().default("0 3 * * *"),
+  /** A backup older than this is news for the notifications. */
+  maximumAgeHours: z.number().min(1).default(26),
+  /** Asked after every good backup, for a service that raises the alarm when it is not. */
+  pingFrom: variable.optional(),
+});
+
 const configSchema = z.strictObject({
   name: projectName,
   database: identifier,
@@ -104,6 +141,7 @@ const configSchema = z.strictObject({
   deploy: deploy.prefault({}),
   notifications: z.array(notification).default([]),
   cdn: cdn.optional(),
+  backup: backup.optional(),
 });
 
 /** What people write in dbops.config.ts. */

@@ -12,6 +12,10 @@ type Migration = {
   database: Connection;
   interrupted: AbortSignal;
   onLine: (line: string) => void;
+  /** Instead of all of migrations/: a folder with some of its files. */
+  files?: string;
+  /** Default "disable": the database is on this machine. */
+  sslmode?: string;
 };
 
 const migrateSeconds = 600;
@@ -22,7 +26,14 @@ const timeouts = "-c lock_timeout=5s -c statement_timeout=0";
  * Applies what is pending, oldest first; `--strict` refuses a file older than one already applied.
  * @throws {Failure} with dbmate's whole output: its last file and the SQL error.
  */
-export async function migrate({ project, database, interrupted, onLine }: Migration): Promise<void> {
+export async function migrate({
+  project,
+  database,
+  interrupted,
+  onLine,
+  files,
+  sslmode = "disable",
+}: Migration): Promise<void> {
   const lines: string[] = [];
   const { host, port, user, password } = database;
   const program = await start({
@@ -32,14 +43,14 @@ export async function migrate({ project, database, interrupted, onLine }: Migrat
       "--env-file",
       "",
       "--migrations-dir",
-      "migrations",
+      files ?? "migrations",
       "--no-dump-schema",
       "up",
       "--strict",
     ],
     directory: project,
     environment: {
-      DATABASE_URL: `postgres://${host}:${port}/${database.database}?sslmode=disable`,
+      DATABASE_URL: `postgres://${host}:${port}/${encodeURIComponent(database.database)}?sslmode=${sslmode}`,
       PGUSER: user,
       PGPASSWORD: password,
       PGOPTIONS: timeouts,

@@ -41,10 +41,10 @@ const notSecret: readonly string[] = [
  * @throws {Failure} exit 2 with every problem by name, or what the provider said; never a value.
  */
 export async function readServerEnvironment(
-  settings: Pick<Settings, "secrets">,
+  settings: Pick<Settings, "secrets" | "backup">,
   directory: string,
 ): Promise<ServerEnvironment> {
-  const template = await readTemplate(join(directory, ".env.tpl"));
+  const template = withoutBackups(await readTemplate(join(directory, ".env.tpl")), settings);
   const missing = missingFrom(template);
   if (missing.length > 0) throw templateFailure(missing.map((name) => `${name}: it is not there`));
   const resolved = await resolveTemplate(settings.secrets, template, directory);
@@ -57,6 +57,13 @@ export async function readServerEnvironment(
   });
   if (problems.length > 0) throw templateFailure(problems);
   return { values, secrets: formsOf(secret), secretNames: secretNamesIn(template) };
+}
+
+/** Whoever breaks into the server must not find there what deletes the backups, or opens them. */
+function withoutBackups(template: Template, { backup }: Pick<Settings, "backup">): Template {
+  const { accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom } = backup ?? {};
+  const names = [accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom];
+  return Object.fromEntries(Object.entries(template).filter(([name]) => !names.includes(name)));
 }
 
 export function missingFrom(template: Template): string[] {

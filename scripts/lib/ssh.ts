@@ -77,6 +77,18 @@ export function sshArguments(server: Server): string[] {
   });
 }
 
+/** The same for a connection that several programs share: its master makes the socket, its clients use it. */
+export function sharedSshArguments(server: Server, socket: string, role: "master" | "client"): string[] {
+  const [ssh, ...words] = sshArguments(server);
+  // ssh takes the first value that it meets. A client without its master must not open a connection of its own.
+  const master =
+    role === "master"
+      ? // Not in the background, where nobody would end it.
+        ["-o", "ControlMaster=yes", "-o", "ControlPersist=no"]
+      : ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"];
+  return [ssh!, "-o", `ControlPath=${quotePath(socket)}`, ...master, ...words];
+}
+
 /** With other rules about host and user keys: for the first contact, which only asks for the host key. */
 export function sshCommand(server: Server, keys: Readonly<Record<string, string>>): string[] {
   const options = {

@@ -34,6 +34,11 @@ export async function confirm({ text, answer, flag }: Question): Promise<void> {
     });
   if (!process.stdin.isTTY || process.env.CI) throw refuse(`this needs ${flag} where there is no terminal to ask on`);
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  const typed = await terminal.question(`${text}\nType "${answer}" to go on: `).finally(() => terminal.close());
+  // Ctrl-C and Ctrl-D close it, and the question would stay open for ever.
+  const closed = new Promise<never>((_, reject) => {
+    terminal.once("close", () => reject(refuse("the question was not answered")));
+  });
+  const asked = terminal.question(`${text}\nType "${answer}" to go on: `);
+  const typed = await Promise.race([asked, closed]).finally(() => terminal.close());
   if (typed.trim() !== answer) throw refuse(`you typed "${typed.trim()}", not "${answer}"`);
 }

@@ -30,13 +30,13 @@ beforeAll(async () => {
 });
 afterAll(() => project?.remove());
 
-test("every page is in the index, and every page has a test here or in runbook-deploy.test.ts", async () => {
+test("every page is in the index, and every page has a test here, in runbook-deploy.test.ts or in backup.test.ts", async () => {
   const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
   const index = await readFile(join(repository, "docs/runbook/README.md"), "utf8");
   const linked = new Set([...index.matchAll(/\(([\w-]+\.md)\)/g)].map(([, page]) => page!));
   expect([...linked].sort()).toEqual(pages);
   const tests = await Promise.all(
-    ["runbook", "runbook-deploy"].map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")),
+    ["runbook", "runbook-deploy", "backup"].map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")),
   );
   expect(pages.filter((page) => !tests.join("").includes(`"${page.replace(/\.md$/, "")}"`))).toEqual([]);
 });

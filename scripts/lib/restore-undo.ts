@@ -1,0 +1,77 @@
+// The way back after a restore, and the removal of what restores leave: databases that say in their names what they are.
+import { dropScript } from "./database-create.ts";
+import { freeName, type Leftover, leftoversOf } from "./database-names.ts";
+import { swapDatabases } from "./database-swap.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import { formatAge } from "./figures.ts";
+import type { Psql } from "./psql.ts";
+
+export type UndoPlan = {
+  live: string;
+  /** What becomes live again. */
+  next: Leftover;
+  /** What the present one is called from then on; undefined where there is none. */
+  keep: string | undefined;
+};
+
+/** The present one gets a name of the same kind, so that undoing twice changes nothing. @throws {Failure} exit 3 when there is no way back. */
+export function planUndo(live: string, databases: readonly string[], now: Date): UndoPlan {
+  const [next] = leftoversOf(live, databases).filter(({ kind }) => kind === "before");
+  if (!next) {
+    throw new Failure(
+      "There is nothing to undo",
+      `no database is called ${live}_before_…`,
+      ["bun scripts/backup.ts list"],
+      {
+        exitCode: exitCodes.saidNo,
+      },
+    );
+  }
+  return { live, next, keep: databases.includes(live) ? freeName(live, "before", now, databases) : undefined };
+}
+
+export function formatUndo({ live, next, keep }: UndoPlan, place: string, now: Date): string {
+  const age = `${formatAge(next.at.toISOString(), now)} ago`;
+  return [
+    `Swap back on ${place}`,
+    `  "${next.name}", which was live until ${age}, becomes "${live}"`,
+    ...(keep ? [`  the present "${live}" becomes "${keep}", with everything that was written to it since then`] : []),
+  ].join("\n");
+}
+
+export async function applyUndo(admin: Psql, plan: UndoPlan): Promise<void> {
+  await swapDatabases(admin, { live: plan.live, next: plan.next.name, keep: plan.keep });
+}
+
+export type CleanPlan = { removed: string[]; stay: string[] };
+
+/**
+ * Remains of restores always; what was live before one only when it is named.
+ * @throws {Failure} exit 2 for a name that is none of these.
+ */
+export function planClean(live: string, databases: readonly string[], named: string | undefined): CleanPlan {
+  const found = leftoversOf(live, databases);
+  const names = (kind: Leftover["kind"]) => found.filter((it) => it.kind === kind).map(({ name }) => name);
+  if (named === undefined) return { removed: names("restore"), stay: names("before") };
+  if (found.some(({ name }) => name === named)) {
+    return { removed: [named], stay: found.map(({ name }) => name).filter((name) => name !== named) };
+  }
+  const there = found.length === 0 ? "there is none" : `there are: ${found.map(({ name }) => name).join(", ")}`;
+  throw new Failure(`Cannot remove "${named}"`, `it is no database that a restore left; ${there}`, [], {
+    exitCode: exitCodes.usage,
+  });
+}
+
+export async function applyClean(admin: Psql, { removed }: CleanPlan): Promise<void> {
+  for (const name of removed) await admin.execute(dropScript(name), 600);
+}
+
+export function formatCleaned({ removed, stay }: CleanPlan): string {
+  const gone = removed.length === 0 ? "Nothing to remove" : `Removed ${removed.join(", ")}`;
+  return [
+    stay.length === 0 ? gone : `${gone}; there are still ${stay.join(", ")}`,
+    ...stay
+      .slice(-1)
+      .map((name) => `  next: bun scripts/restore.ts ${name} --clean      # only when nobody wants it back`),
+  ].join("\n");
+}

@@ -1,0 +1,79 @@
+// The way back, what is removed and what stays, and what people read about it.
+import { describe, expect, test } from "bun:test";
+import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { formatCleaned, formatUndo, planClean, planUndo } from "../scripts/lib/restore-undo.ts";
+
+const now = new Date("2026-11-21T15:00:00Z");
+const databases = [
+  "postgres",
+  "shop",
+  "shop_before_20261120T150000",
+  "shop_before_20261121T120000",
+  "shop_restore_20261119T000000",
+];
+
+const textOf = (work: () => unknown) => {
+  try {
+    work();
+  } catch (error) {
+    return [(error as Failure).exitCode, formatFailure(error as Failure)];
+  }
+  throw new Error("it did not refuse");
+};
+
+describe("planUndo()", () => {
+  test("takes the newest, and keeps the present one under a name of the same kind", () => {
+    const plan = planUndo("shop", databases, now);
+    expect(plan.keep).toBe("shop_before_20261121T150000");
+    expect(formatUndo(plan, "deploy@app.example.com", now)).toBe(`Swap back on deploy@app.example.com
+  "shop_before_20261121T120000", which was live until 3 h ago, becomes "shop"
+  the present "shop" becomes "shop_before_20261121T150000", with everything that was written to it since then`);
+  });
+
+  test("twice within a second", () => {
+    const taken = [...databases, "shop_before_20261121T150000"];
+    expect(planUndo("shop", taken, now)).toMatchObject({
+      next: { name: "shop_before_20261121T150000" },
+      keep: "shop_before_20261121T150001",
+    });
+  });
+
+  test("where nothing is live there is nothing to keep", () => {
+    expect(planUndo("shop", databases.slice(2), now).keep).toBeUndefined();
+  });
+
+  test("refuses where there is no way back", () => {
+    expect(textOf(() => planUndo("shop", ["postgres", "shop"], now))).toEqual([
+      3,
+      `There is nothing to undo: no database is called shop_before_…
+  next: bun scripts/backup.ts list`,
+    ]);
+  });
+});
+
+describe("planClean()", () => {
+  test("remains alone, unless one is named", () => {
+    expect(planClean("shop", databases, undefined)).toEqual({
+      removed: ["shop_restore_20261119T000000"],
+      stay: ["shop_before_20261121T120000", "shop_before_20261120T150000"],
+    });
+    expect(planClean("shop", databases, "shop_before_20261120T150000").removed).toEqual([
+      "shop_before_20261120T150000",
+    ]);
+  });
+
+  test.each(["shop", "postgres", "look_here"])("never %p", (name) => {
+    expect(textOf(() => planClean("shop", ["postgres", "shop", "look_here"], name))).toEqual([
+      2,
+      `Cannot remove "${name}": it is no database that a restore left; there is none`,
+    ]);
+  });
+
+  test("what people read", () => {
+    expect(formatCleaned({ removed: [], stay: [] })).toBe("Nothing to remove");
+    expect(formatCleaned({ removed: ["a", "b"], stay: ["c", "d"] })).toBe(
+      `Removed a, b; there are still c, d
+  next: bun scripts/restore.ts d --clean      # only when nobody wants it back`,
+    );
+  });
+});
