@@ -3,7 +3,7 @@
 // bun scripts/restore.ts brings one back; docs/runbook/restore-by-hand.md does it without the kit.
 import { type Arguments, parseArguments, usage } from "./lib/args.ts";
 import type { Listing } from "./lib/backup-list.ts";
-import type { BackupValues } from "./lib/backup-values.ts";
+import type { BackupValues, BucketValues, ReadingValues } from "./lib/backup-values.ts";
 import type { Settings } from "./lib/config.ts";
 import { formatAge, formatBytes } from "./lib/figures.ts";
 import type { Manifest, Proof } from "./lib/manifest.ts";
@@ -30,6 +30,11 @@ const commandLine = {
       oneOf: ["custom", "plain"],
       default: "custom",
       help: "plain is SQL text, gzip: slower, and larger",
+    },
+    recipient: {
+      value: "FILE",
+      many: true,
+      help: "encrypt for this OpenPGP public key, and not as dbops.config.ts says",
     },
     label: { value: "TEXT", help: "a word for the list, for instance the reason" },
     plan: { help: "print what would be done, and do nothing" },
@@ -59,36 +64,50 @@ export async function main(argv: readonly string[]): Promise<void> {
   if (!subcommand) throw usage(commandLine, `"${word}" is none of ${Object.keys(subcommands).join(", ")}`);
   if (which !== undefined && word !== "verify") throw usage(commandLine, `"${which}" is one word too many`);
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
+  const directory = process.cwd();
+  await subcommand({ settings: await loadConfig(directory), directory, flags, which });
+}
+
+type Request = { settings: Settings; directory: string; flags: Flags; which: string | undefined };
+
+const subcommands: Readonly<Record<string, (request: Request) => Promise<void>>> = { now, list, verify, prune };
+
+/** Opens the bucket for some work, with the values that it takes, none of which is in whatever it throws. */
+async function withBucket(
+  settings: Settings,
+  { credentials, secrets }: BucketValues,
+  work: (store: Store) => Promise<void>,
+): Promise<void> {
   const { openStore } = await import("./lib/s3.ts").catch(packageMissing);
-  const { backupSettings, readBackupValues } = await import("./lib/backup-values.ts").catch(packageMissing);
+  const { backupSettings } = await import("./lib/backup-values.ts");
   const { redactFailure } = await import("./lib/redact.ts");
   const { asFailure } = await import("./lib/failure.ts");
-  const directory = process.cwd();
-  const settings = await loadConfig(directory);
-  const backup = backupSettings(settings);
-  const values = await readBackupValues(settings, directory);
-  const store = await openStore(backup, values.credentials);
+  const store = await openStore(backupSettings(settings), credentials);
   try {
-    await subcommand({ settings, directory, values, store, flags, which });
+    await work(store);
   } catch (error) {
-    throw redactFailure(asFailure(error), values.secrets);
+    throw redactFailure(asFailure(error), secrets);
   } finally {
     store.close();
   }
 }
 
-type Request = {
-  settings: Settings;
-  directory: string;
-  values: BackupValues;
-  store: Store;
-  flags: Flags;
-  which: string | undefined;
-};
+const readValues = () => import("./lib/backup-values.ts").catch(packageMissing);
 
-const subcommands: Readonly<Record<string, (request: Request) => Promise<void>>> = { now, list, verify, prune };
+async function now({ settings, directory, flags }: Request): Promise<void> {
+  const { readBackupValues } = await readValues();
+  const recipients = flags.recipient.length > 0 ? flags.recipient : undefined;
+  const values = await readBackupValues(settings, directory, recipients);
+  await withBucket(settings, values, (store) => make(settings, directory, flags, values, store));
+}
 
-async function now({ settings, directory, values, store, flags }: Request): Promise<void> {
+async function make(
+  settings: Settings,
+  directory: string,
+  flags: Flags,
+  values: BackupValues,
+  store: Store,
+): Promise<void> {
   const { makeBackup } = await import("./lib/backup-make.ts").catch(packageMissing);
   const { listBackups } = await import("./lib/backup-list.ts");
   const { interruption } = await import("./lib/wait.ts");
@@ -127,7 +146,13 @@ export function formatMade({ id, dump, databaseBytes, rows, seconds, tables }: M
   ].join("\n");
 }
 
-async function list({ settings, store, flags }: Request): Promise<void> {
+async function list({ settings, directory, flags }: Request): Promise<void> {
+  const { readBucketValues } = await readValues();
+  const values = await readBucketValues(settings, directory);
+  await withBucket(settings, values, (store) => show(settings, flags, store));
+}
+
+async function show(settings: Settings, flags: Flags, store: Store): Promise<void> {
   const { listBackups } = await import("./lib/backup-list.ts").catch(packageMissing);
   const listing = await listBackups(store, settings.name);
   for (const problem of listing.problems) console.error(`warning: ${problem}`);
@@ -169,7 +194,17 @@ function proofOf(proofs: readonly Proof[], now: Date): string {
   return `${newest.equal ? newest.by : `${newest.by} FAILED`} ${formatAge(newest.at, now)} ago`;
 }
 
-async function verify({ settings, directory, values, store, flags, which = "latest" }: Request): Promise<void> {
+async function verify(request: Request): Promise<void> {
+  const { readReadingValues } = await readValues();
+  const values = await readReadingValues(request.settings, request.directory);
+  await withBucket(request.settings, values, (store) => readToItsEnd(request, values, store));
+}
+
+async function readToItsEnd(
+  { settings, directory, flags, which = "latest" }: Request,
+  values: ReadingValues,
+  store: Store,
+): Promise<void> {
   const { chooseBackup, listBackups } = await import("./lib/backup-list.ts").catch(packageMissing);
   const { verifyBackup } = await import("./lib/backup-verify.ts").catch(packageMissing);
   const { interruption } = await import("./lib/wait.ts");
@@ -193,7 +228,13 @@ async function verify({ settings, directory, values, store, flags, which = "late
   );
 }
 
-async function prune({ settings, store, flags }: Request): Promise<void> {
+async function prune({ settings, directory, flags }: Request): Promise<void> {
+  const { readBucketValues } = await readValues();
+  const values = await readBucketValues(settings, directory);
+  await withBucket(settings, values, (store) => removeOld(settings, flags, store));
+}
+
+async function removeOld(settings: Settings, flags: Flags, store: Store): Promise<void> {
   const { listBackups } = await import("./lib/backup-list.ts").catch(packageMissing);
   const { backupSettings } = await import("./lib/backup-values.ts");
   const { applyPrune, formatPrune, isAbandoned } = await import("./lib/backup-prune.ts");

@@ -134,8 +134,8 @@ async function openSource(
   which: string,
 ): Promise<OpenSource> {
   const { kindOfFile, openFile, openStored } = await import("./lib/restore-source.ts");
-  const passphrase = values ? values.passphrase : process.env.BACKUP_PASSPHRASE;
-  if (kindOfFile(which)) return await openFile(which, passphrase, directory);
+  const byDefault = { passphrase: process.env.BACKUP_PASSPHRASE, passphraseFrom: "BACKUP_PASSPHRASE" };
+  if (kindOfFile(which)) return await openFile(which, values ?? byDefault, directory);
   const { chooseBackup, listBackups } = await import("./lib/backup-list.ts");
   const listing = await listBackups(store!, settings.name);
   const backup = chooseBackup(listing, which, flags.at ? new Date(flags.at) : undefined);

@@ -1,11 +1,12 @@
-// flow() of scripts/lib/run.ts, the pipe that every backup and restore runs through: whatever its programs do, a crash is never taken
+// flow() of scripts/lib/flow.ts, the pipe that every backup and restore runs through: whatever its programs do, a crash is never taken
 // for the end of the data. The cases are in lab/flow-cases.ts, because all three runtimes have to agree on them.
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { flow } from "../scripts/lib/flow.ts";
 import { identify, isRunning } from "../scripts/lib/process.ts";
-import { flow, run } from "../scripts/lib/run.ts";
+import { run } from "../scripts/lib/run.ts";
 import { poll } from "../scripts/lib/wait.ts";
 import { watchArgv } from "./lab/argv-watch.ts";
 import { cases, outcomeOf } from "./lab/flow-cases.ts";
@@ -96,7 +97,7 @@ test("a program that reads no input hears every few seconds that we are alive", 
 
 test("a gigabyte flows through in the memory of ten megabytes", async () => {
   const script = `
-    import { flow } from "./scripts/lib/run.ts";
+    import { flow } from "./scripts/lib/flow.ts";
     const cat = { name: "cat", argv: ["cat"] };
     const peakOf = async (bytes) => {
       let [peak, count] = [0, 0];

@@ -1,9 +1,10 @@
 // The whole test suite, from nothing: quick checks, then the lab's real servers, then every live test against them.
 // Run it: npm test                       all of it; the lab is taken down again if this run brought it up
 //         npm test -- --keep             leave the lab running: the next run starts at once
-//         npm test -- compose validator  only the live tests whose file names contain one of these words
+//         npm test -- compose validator  only the live tests whose file names begin with one of these words
+import { readdirSync, readFileSync } from "node:fs";
 import { parseArguments } from "../scripts/lib/args.ts";
-import { Failure } from "../scripts/lib/failure.ts";
+import { exitCodes, Failure } from "../scripts/lib/failure.ts";
 import { run } from "../scripts/lib/run.ts";
 import { runIfMain } from "../scripts/lib/verb.ts";
 import { type Engine, findEngine, startEngine, stopEngine } from "./lab/engine.ts";
@@ -11,7 +12,7 @@ import { ensureImages } from "./lab/images.ts";
 import { listSlots } from "./lab/server/record.ts";
 import { releaseAllSlots } from "./lab/server/slot.ts";
 import { quickSteps } from "./ok.ts";
-import { type Done, formatDone, runStep, runSteps, type Step } from "./steps.ts";
+import { type Done, formatDone, runInLanes, runSteps, type Step } from "./steps.ts";
 
 const line = {
   command: "npm test --",
@@ -30,7 +31,7 @@ async function main(argv: readonly string[]): Promise<void> {
     await ensureImages(engine);
     done.push({ name: "lab up", seconds: (performance.now() - started) / 1000, passed: 0, failed: 0 });
     const before = await observeEngine(engine);
-    done.push(await runStep(liveTests(engine, words)));
+    done.push(await runLiveTests(engine, words));
     await refuseLeftovers(engine, before);
   } finally {
     if (!wasRunning && !keep) {
@@ -41,13 +42,34 @@ async function main(argv: readonly string[]): Promise<void> {
   console.log(formatDone(done));
 }
 
-function liveTests(engine: Engine, words: readonly string[]): Step {
-  const files = words.length > 0 ? words.map((word) => `live/${word}`) : ["test/live/"];
+/** One process a file, two at a time: they wait for servers more than they compute. */
+async function runLiveTests(engine: Engine, words: readonly string[]): Promise<Done> {
+  const started = performance.now();
+  const folder = new URL("live/", import.meta.url);
+  const files = readdirSync(folder)
+    .filter((file) => file.endsWith(".test.ts") && (words.length === 0 || words.some((word) => file.startsWith(word))))
+    .map((file) => ({ file, text: readFileSync(new URL(file, folder), "utf8") }))
+    // The longest text tends to take the longest: begun first, it does not run alone at the end.
+    .sort((a, b) => b.text.length - a.text.length);
+  if (files.length === 0) {
+    const why = `no file in test/live begins with "${words.join('" or "')}"`;
+    throw new Failure("Cannot run the live tests", why, [], { exitCode: exitCodes.usage });
+  }
+  const steps = files.map(
+    ({ file, text }): Step => ({
+      name: file.replace(/\.test\.ts$/, ""),
+      argv: ["bun", "--no-env-file", "test", "--timeout=300000", `./test/live/${file}`],
+      environment: engine.environment,
+      report: `live-${file}`,
+      alone: text.startsWith("// Runs alone:"),
+    }),
+  );
+  const done = await runInLanes(steps, 2);
   return {
-    name: "live tests",
-    argv: ["bun", "--no-env-file", "test", "--timeout=300000", ...files],
-    environment: engine.environment,
-    report: "live",
+    name: `live tests, ${files.length} files`,
+    seconds: (performance.now() - started) / 1000,
+    passed: done.reduce((sum, { passed }) => sum + passed, 0),
+    failed: 0,
   };
 }
 

@@ -1,4 +1,4 @@
-// Runs the steps of `npm run ok` and `npm test` one after the other, and says at the end where the time went.
+// Runs the steps of `npm run ok` and `npm test`, one after the other or in lanes, and says at the end where the time went.
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { Failure } from "../scripts/lib/failure.ts";
 import { start } from "../scripts/lib/run.ts";
@@ -9,6 +9,8 @@ export type Step = {
   environment?: Record<string, string>;
   /** For a `bun test`: the name of the report in which its tests are counted. */
   report?: string;
+  /** Nothing else runs beside it. */
+  alone?: boolean;
 };
 
 /** JUnit files go into this git-ignored folder. */
@@ -17,8 +19,8 @@ const reports = ".lab/reports";
 export type Done = { name: string; seconds: number; passed: number; failed: number };
 
 /** @throws {Failure} for a step that failed, ran no test, or skipped one: a skipped test proves nothing. */
-export async function runStep(step: Step): Promise<Done> {
-  console.log(`==> ${step.name}`);
+export async function runStep(step: Step, onLine: (line: string) => void = console.log): Promise<Done> {
+  onLine(`==> ${step.name}`);
   const started = performance.now();
   const junit = step.report && `${reports}/${step.report}.xml`;
   if (junit) {
@@ -28,7 +30,7 @@ export async function runStep(step: Step): Promise<Done> {
   }
   const counting = junit ? ["--only-failures", "--reporter=junit", `--reporter-outfile=${junit}`] : [];
   const argv = [...step.argv, ...counting];
-  const program = await start({ argv, environment: step.environment ?? {}, onLine: (line) => console.log(line) });
+  const program = await start({ argv, environment: step.environment ?? {}, onLine });
   const code = await program.ended;
   const seconds = (performance.now() - started) / 1000;
   const { tests, failures, skipped } = junit ? await counts(junit) : { tests: 0, failures: 0, skipped: 0 };
@@ -41,6 +43,35 @@ export async function runStep(step: Step): Promise<Done> {
 export async function runSteps(steps: readonly Step[]): Promise<Done[]> {
   const done: Done[] = [];
   for (const step of steps) done.push(await runStep(step));
+  return done;
+}
+
+/**
+ * Runs steps side by side, so many at a time, then those that want to be alone; all of them, even when one fails. What a step
+ * prints comes in one piece, at its end.
+ * @throws {Failure} naming every step that failed.
+ */
+export async function runInLanes(steps: readonly Step[], lanes: number): Promise<Done[]> {
+  const done: Done[] = [];
+  const failed: string[] = [];
+  const lane = async (waiting: Step[]) => {
+    for (let step = waiting.shift(); step; step = waiting.shift()) {
+      const lines: string[] = [];
+      try {
+        const result = await runStep(step, (line) => lines.push(line));
+        lines.push(`${result.seconds.toFixed(1).padStart(7)} s  ${result.passed} passed`);
+        done.push(result);
+      } catch (error) {
+        lines.push(`FAILED: ${(error as Error).message}`);
+        failed.push(step.name);
+      }
+      console.log(lines.join("\n"));
+    }
+  };
+  const sociable = steps.filter(({ alone }) => !alone);
+  await Promise.all(Array.from({ length: lanes }, () => lane(sociable)));
+  await lane(steps.filter(({ alone }) => alone));
+  if (failed.length > 0) throw new Failure("Tests failed", `in ${failed.sort().join(", ")}`);
   return done;
 }
 

@@ -1,7 +1,8 @@
 // The command lines of a backup, as data: which programs, with which options, and why.
 import { Failure } from "./failure.ts";
+import type { Stage } from "./flow.ts";
 import type { Place } from "./place.ts";
-import { run, type Stage } from "./run.ts";
+import { run } from "./run.ts";
 
 export type DumpOptions = {
   format: "custom" | "plain";

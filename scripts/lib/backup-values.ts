@@ -1,7 +1,8 @@
-// The secrets that backups need: the bucket's key and the passphrase, by the names that `backup` in dbops.config.ts gives them. From this
+// The secrets that backups need: the bucket's key and the passphrase, by the names that `backup` in dbops.config.ts gives them; for each
+// purpose no more than it takes: who may only look at the bucket need not be able to read the passphrase. From this
 // process's environment, as in CI; what is not there, from the provider of .env.tpl, asked once for all of them.
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type { Settings } from "./config.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { maskInGitHubActions } from "./github.ts";
@@ -19,6 +20,8 @@ export type BackupValues = {
   lock: Lock;
   /** Opens those that were locked with a passphrase; undefined where there is none at hand. */
   passphrase: string | undefined;
+  /** The name of its variable. */
+  passphraseFrom: string;
   pingUrl: string | undefined;
   /** For notify(): by name. */
   values: Record<string, string | undefined>;
@@ -35,16 +38,67 @@ export function backupSettings({ backup }: Settings): BackupSettings {
   throw new Failure("Cannot tell where backups go", "dbops.config.ts has no backup", next, page);
 }
 
-/** @throws {Failure} exit 2 naming every value that is missing at once, and never one of them. */
-export async function readBackupValues(settings: Settings, directory: string): Promise<BackupValues> {
-  const backup = backupSettings(settings);
-  const { accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom, recipients } = backup;
+/** What opens the bucket is enough to list, or to prune: nobody needs the passphrase for that. */
+export type BucketValues = Pick<BackupValues, "credentials" | "secrets">;
+
+/** And what opens a backup in it. */
+export type ReadingValues = BucketValues & Pick<BackupValues, "passphrase" | "passphraseFrom">;
+
+/** @throws {Failure} exit 2, like the other two, naming every value that is missing at once, and never one of them. */
+export async function readBucketValues(settings: Settings, directory: string): Promise<BucketValues> {
+  const { accessKeyFrom, secretKeyFrom } = backupSettings(settings);
+  return bucketValues(settings, await valuesOf([accessKeyFrom, secretKeyFrom], [], settings, directory));
+}
+
+/** For backups that were made before: what opens them, each one's manifest says, and not today's settings. */
+export async function readReadingValues(settings: Settings, directory: string): Promise<ReadingValues> {
+  const { accessKeyFrom, secretKeyFrom, passphraseFrom } = backupSettings(settings);
+  const values = await valuesOf([accessKeyFrom, secretKeyFrom], [passphraseFrom], settings, directory);
+  return { ...bucketValues(settings, values), passphrase: values[passphraseFrom], passphraseFrom };
+}
+
+/** For making one. @param recipients files of public keys, instead of those in the settings. */
+export async function readBackupValues(
+  settings: Settings,
+  directory: string,
+  recipients: readonly string[] = backupSettings(settings).recipients,
+): Promise<BackupValues> {
+  const { accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom } = backupSettings(settings);
   const needed = [accessKeyFrom, secretKeyFrom, ...(recipients.length === 0 ? [passphraseFrom] : [])];
   const useful = [
     passphraseFrom,
     ...(pingFrom ? [pingFrom] : []),
     ...settings.notifications.map(({ urlFrom }) => urlFrom),
   ];
+  const values = await valuesOf(needed, useful, settings, directory);
+  const passphrase = values[passphraseFrom];
+  return {
+    ...bucketValues(settings, values),
+    lock:
+      recipients.length > 0
+        ? { kind: "recipients", files: recipients.map((file) => resolve(directory, file)) }
+        : { kind: "passphrase", passphrase: passphrase! },
+    ...{ passphrase, passphraseFrom, values },
+    pingUrl: pingFrom && values[pingFrom],
+  };
+}
+
+type Values = Record<string, string | undefined>;
+
+function bucketValues(settings: Settings, values: Values): BucketValues {
+  const { accessKeyFrom, secretKeyFrom } = backupSettings(settings);
+  return {
+    credentials: { accessKeyId: values[accessKeyFrom]!, secretAccessKey: values[secretKeyFrom]! },
+    secrets: formsOf(Object.values(values).filter((value) => value !== undefined)),
+  };
+}
+
+async function valuesOf(
+  needed: readonly string[],
+  useful: readonly string[],
+  settings: Settings,
+  directory: string,
+): Promise<Values> {
   const values = await lookUp([...new Set([...needed, ...useful])], settings, directory);
   const missing = needed.filter((name) => !values[name]);
   if (missing.length > 0) {
@@ -52,25 +106,11 @@ export async function readBackupValues(settings: Settings, directory: string): P
     const next = [`add them to .env.tpl, or: export ${missing[0]}=…`, "the same command again"];
     throw new Failure("Cannot work with backups", why, next, page);
   }
-  const passphrase = values[passphraseFrom];
-  const secret = Object.values(values).filter((value) => value !== undefined);
-  maskInGitHubActions(secret);
-  return {
-    credentials: { accessKeyId: values[accessKeyFrom]!, secretAccessKey: values[secretKeyFrom]! },
-    lock:
-      recipients.length > 0
-        ? { kind: "recipients", files: recipients.map((file) => join(directory, file)) }
-        : { kind: "passphrase", passphrase: passphrase! },
-    ...{ passphrase, values, secrets: formsOf(secret) },
-    pingUrl: pingFrom && values[pingFrom],
-  };
+  maskInGitHubActions(Object.values(values).filter((value) => value !== undefined));
+  return values;
 }
 
-async function lookUp(
-  wanted: readonly string[],
-  settings: Settings,
-  directory: string,
-): Promise<Record<string, string | undefined>> {
+async function lookUp(wanted: readonly string[], settings: Settings, directory: string): Promise<Values> {
   const own = Object.fromEntries(wanted.map((name) => [name, process.env[name] || undefined]));
   const absent = wanted.filter((name) => !own[name]);
   const file = join(directory, ".env.tpl");
@@ -83,11 +123,13 @@ async function lookUp(
 }
 
 /** What opens a backup that was made before, whatever the settings say today. @throws {Failure} exit 2 without the passphrase. */
-export function openBackup({ encryption }: Pick<Manifest, "encryption">, { passphrase }: BackupValues): Lock {
+export function openBackup(
+  { encryption }: Pick<Manifest, "encryption">,
+  { passphrase, passphraseFrom }: Pick<BackupValues, "passphrase" | "passphraseFrom">,
+): Lock {
   // The secret key is in the keyring of whoever runs this.
   if (encryption.kind === "recipients") return { kind: "recipients", files: [] };
   if (passphrase) return { kind: "passphrase", passphrase };
-  const why =
-    "it was encrypted with a passphrase, and BACKUP_PASSPHRASE is set neither in the environment nor in .env.tpl";
-  throw new Failure("Cannot open the backup", why, ["export BACKUP_PASSPHRASE=…"], page);
+  const why = `it was encrypted with a passphrase, and ${passphraseFrom} is set neither in the environment nor in .env.tpl`;
+  throw new Failure("Cannot open the backup", why, [`export ${passphraseFrom}=…`], page);
 }

@@ -1,13 +1,13 @@
 // Reads a backup to its end, without a database: download, hash, decrypt, and pg_restore into nothing. That its rows are right only
 // a restore proves; that it is whole, this does.
 import type { Backup } from "./backup-list.ts";
-import { type BackupValues, openBackup } from "./backup-values.ts";
+import { openBackup, type ReadingValues } from "./backup-values.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { flow, type Stage } from "./flow.ts";
 import { explainGpg, openGpg } from "./gpg.ts";
 import { hashed } from "./hashed.ts";
 import { openPlace, type Place, type Where } from "./place.ts";
 import type { Progress } from "./progress.ts";
-import { flow, type Stage } from "./run.ts";
 import type { Store } from "./s3.ts";
 import { untilTrailer } from "./sql-text.ts";
 
@@ -15,7 +15,7 @@ export type Verifying = {
   backup: Backup;
   /** Whose pg_restore reads it. */
   where: Where;
-  values: BackupValues;
+  values: ReadingValues;
   store: Store;
   progress: Progress;
   interrupted: AbortSignal;

@@ -4,7 +4,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
-import { type Result, run, type Stage } from "./run.ts";
+import type { Stage } from "./flow.ts";
+import { type Result, run } from "./run.ts";
 
 /** Who can open it. */
 export type Lock = { kind: "passphrase"; passphrase: string } | { kind: "recipients"; files: readonly string[] };

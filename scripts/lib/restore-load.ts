@@ -1,10 +1,10 @@
 // Brings the bytes of a backup into an empty database: read, decrypt, and pg_restore or psql where Postgres is, in one stream. Whatever
 // goes wrong on the way throws; the database is then good for nothing, and nobody uses it.
 import { exitCodes, Failure } from "./failure.ts";
+import { flow, type Stage } from "./flow.ts";
 import { explainGpg } from "./gpg.ts";
 import type { Place } from "./place.ts";
 import type { OpenSource } from "./restore-source.ts";
-import { flow, type Stage } from "./run.ts";
 import { untilTrailer } from "./sql-text.ts";
 import type { TransferMeter } from "./transfer-meter.ts";
 

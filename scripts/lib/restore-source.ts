@@ -4,10 +4,10 @@ import { createReadStream, statSync } from "node:fs";
 import type { Backup } from "./backup-list.ts";
 import { type BackupValues, openBackup } from "./backup-values.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import type { Stage } from "./flow.ts";
 import { type Gpg, openGpg } from "./gpg.ts";
 import { hashed } from "./hashed.ts";
 import type { Source } from "./restore-plan.ts";
-import type { Stage } from "./run.ts";
 import type { Store } from "./s3.ts";
 
 export type OpenSource = Source & {
@@ -49,13 +49,17 @@ export function kindOfFile(
 }
 
 /** @throws {Failure} exit 2 when there is no such file, or no passphrase for a locked one. */
-export async function openFile(file: string, passphrase: string | undefined, directory: string): Promise<OpenSource> {
+export async function openFile(
+  file: string,
+  { passphrase, passphraseFrom }: Pick<BackupValues, "passphrase" | "passphraseFrom">,
+  directory: string,
+): Promise<OpenSource> {
   const kind = kindOfFile(file);
   const found = statSync(file, { throwIfNoEntry: false });
   if (!kind || !found?.isFile())
     throw unusable(file, found ? "its name ends with none of .sql .dump .gz .gpg" : "there is no such file");
   if (kind.isLocked && !passphrase) {
-    throw unusable(file, "it is encrypted, and BACKUP_PASSPHRASE is set neither in the environment nor in .env.tpl");
+    throw unusable(file, `it is encrypted, and ${passphraseFrom} is set neither in the environment nor in .env.tpl`);
   }
   const gpg: Gpg | undefined = kind.isLocked
     ? await openGpg({ kind: "passphrase", passphrase: passphrase! }, directory)

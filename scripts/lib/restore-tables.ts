@@ -2,9 +2,9 @@
 // and takes back what is missing with INSERT … SELECT. Adds to the live database, and changes nothing in it.
 import { plainName, qualified, type Table } from "./catalog.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { flow, type Stage } from "./flow.ts";
 import type { Place } from "./place.ts";
 import { type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
-import { flow, type Stage } from "./run.ts";
 
 /** "restored_20261121_030000": two of them are never in each other's way, and it needs no quotes in SQL. */
 export const schemaName = (at: Date) =>

@@ -1,7 +1,7 @@
-// What scripts/lib/run.ts's flow() does when its programs do what programs do: each case says in one line what came out of it.
+// What scripts/lib/flow.ts's flow() does when its programs do what programs do: each case says in one line what came out of it.
 // A program of its own as well, for the runtimes other than Bun: prints all of them as one JSON document.
 import { Failure } from "../../scripts/lib/failure.ts";
-import { type Flow, flow, type Stage } from "../../scripts/lib/run.ts";
+import { type Flow, flow, type Stage } from "../../scripts/lib/flow.ts";
 
 /** A stage named after its place: "a", "b", "c". */
 const line = (...commands: (string | readonly string[])[]): Stage[] =>

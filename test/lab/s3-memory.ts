@@ -1,7 +1,7 @@
 // Uploads so many MiB that a program writes, in a process of its own, and prints how much memory that took at most.
 //   echo '{"endpoint": …, "accessKeyId": …, "secretAccessKey": …}' | bun test/lab/s3-memory.ts 400
 import { parseConfig } from "../../scripts/lib/config.ts";
-import { flow } from "../../scripts/lib/run.ts";
+import { flow } from "../../scripts/lib/flow.ts";
 import { openStore } from "../../scripts/lib/s3.ts";
 
 const { endpoint, ...credentials } = JSON.parse(await Bun.stdin.text());

@@ -6,8 +6,9 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { asFailure, formatFailure } from "../../scripts/lib/failure.ts";
+import { flow, type Stage } from "../../scripts/lib/flow.ts";
 import { decryptByHand, explainGpg, type Lock, openGpg } from "../../scripts/lib/gpg.ts";
-import { flow, run, type Stage } from "../../scripts/lib/run.ts";
+import { run } from "../../scripts/lib/run.ts";
 import { watchArgv } from "../lab/argv-watch.ts";
 import { gpgEnvironment } from "../lab/debian-programs.ts";
 import { allProcesses, argvOf } from "../lab/processes.ts";

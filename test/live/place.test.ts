@@ -7,9 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseConfig, type Settings } from "../../scripts/lib/config.ts";
 import { asFailure, formatFailure } from "../../scripts/lib/failure.ts";
+import { flow } from "../../scripts/lib/flow.ts";
 import { openPlace, type Place, type Where } from "../../scripts/lib/place.ts";
 import { openPsql, type Psql, SqlError } from "../../scripts/lib/psql.ts";
-import { flow, run, start } from "../../scripts/lib/run.ts";
+import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { watchArgv } from "../lab/argv-watch.ts";
 import { postgresEnvironment } from "../lab/debian-programs.ts";
@@ -333,7 +334,7 @@ async function startDump(from: Where, database: string) {
   const kitFolder = mkdtempSync(join(temporary, "dbops-kit-"));
   const script = `
     import { openPlace } from "./scripts/lib/place.ts";
-    import { flow } from "./scripts/lib/run.ts";
+    import { flow } from "./scripts/lib/flow.ts";
     const { from, database } = JSON.parse(process.argv.at(-1));
     const place = await openPlace(from);
     const dump = place.supervised(["env", "PGDATABASE=" + database, "pg_dump", "--format=custom", "--compress=0"]);

@@ -1,5 +1,5 @@
 // Stand-in for the official postgres: see CONTRACT.md.
-import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { imageNames } from "../names.ts";
 import { postgresClient } from "../postgres-client.ts";
@@ -9,7 +9,10 @@ const uid = 70;
 
 export const postgres: Recipe = {
   image: imageNames.postgres,
-  packages: ["postgresql-18", ...postgresClient.packages, "bash", "gosu", "tzdata", "xz-utils", "zstd"],
+  packages: [
+    ...["postgresql-18", ...postgresClient.packages, "bash", "gosu", "tzdata", "xz-utils", "zstd"],
+    ...["gpg", "gpg-agent", "gpgconf", "libgcc-s1", "libstdc++6"],
+  ],
   without: [
     ...postgresClient.without,
     ...[
@@ -38,6 +41,8 @@ export const postgres: Recipe = {
     makeFolder(root, "docker-entrypoint-initdb.d", 0, 0o755);
     const entry = readFileSync(new URL("docker-entrypoint.sh", import.meta.url));
     writeFile(root, "usr/local/bin/docker-entrypoint.sh", entry, 0o755);
+    putAside(root, "gnupg", ["gpg", "gpg-agent", "gpgconf"]);
+    writeFile(root, "usr/bin/apk", readFileSync(new URL("apk", import.meta.url)), 0o755);
   },
   installsPackages: false,
   instructions: [
@@ -58,4 +63,11 @@ function useAlpineLocale(root: string): void {
   const folder = join(root, "usr/lib/locale");
   const plain = readdirSync(folder).find((name) => /^C\.utf-?8$/i.test(name))!;
   cpSync(join(folder, plain), join(folder, "en_US.utf8"), { recursive: true });
+}
+
+/** Programs that the official image does not have until its `apk` has added them: ours finds them here. */
+function putAside(root: string, name: string, programs: readonly string[]): void {
+  const folder = join("usr/libexec/apk", name);
+  makeFolder(root, folder, 0, 0o755);
+  for (const program of programs) renameSync(join(root, "usr/bin", program), join(root, folder, program));
 }
