@@ -3,9 +3,9 @@
 // bun scripts/restore.ts brings one back; docs/runbook/restore-by-hand.md does it without the kit.
 import { type Arguments, parseArguments, usage } from "./lib/args.ts";
 import type { Listing } from "./lib/backup-list.ts";
-import type { BackupValues, BucketValues, ReadingValues } from "./lib/backup-values.ts";
+import type { BackupValues, BucketValues, ReadingValues, WatchingValues } from "./lib/backup-values.ts";
 import type { Settings } from "./lib/config.ts";
-import { formatAge, formatBytes } from "./lib/figures.ts";
+import { formatAge, formatBytes, formatSeconds } from "./lib/figures.ts";
 import type { Manifest, Proof } from "./lib/manifest.ts";
 import { packageMissing } from "./lib/packages.ts";
 import { asTyped } from "./lib/runtime.ts";
@@ -16,7 +16,7 @@ import { runIfMain } from "./lib/verb.ts";
 const commandLine = {
   command: "bun scripts/backup.ts",
   purpose: "Makes encrypted backups in a bucket, lists and verifies them, and removes those that are no longer kept.",
-  words: ["[now|list|verify|prune]", "[BACKUP]"],
+  words: ["[now|list|verify|prune|check|schedule]", "[BACKUP]"],
   flags: {
     on: { value: "ENVIRONMENT", oneOf: ["local", "production"], default: "local", help: "whose database" },
     "database-url": { value: "URL", help: "instead of that: another database, with the pg_dump of this machine" },
@@ -47,6 +47,8 @@ const commandLine = {
     "bun scripts/backup.ts verify                      # the latest: download, decrypt, read to its end",
     "bun scripts/backup.ts verify 2026-11-21T03-00-00Z-4f2c1a2b",
     "bun scripts/backup.ts prune --plan",
+    "bun scripts/backup.ts check --on production       # exit 3, and notifications, when the newest is too old",
+    "bun scripts/backup.ts schedule                    # makes them at their times, until it is told to stop",
   ],
   notes: [
     "Environment: BACKUP_ACCESS_KEY_ID, BACKUP_SECRET_ACCESS_KEY, BACKUP_PASSPHRASE; what is not there is looked up in .env.tpl.",
@@ -70,7 +72,9 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 type Request = { settings: Settings; directory: string; flags: Flags; which: string | undefined };
 
-const subcommands: Readonly<Record<string, (request: Request) => Promise<void>>> = { now, list, verify, prune };
+const subcommands: Readonly<Record<string, (request: Request) => Promise<void>>> = {
+  ...{ now, list, verify, prune, check, schedule },
+};
 
 /** Opens the bucket for some work, with the values that it takes, none of which is in whatever it throws. */
 async function withBucket(
@@ -191,7 +195,9 @@ export function formatList({ backups, remains }: Listing, where: string, now: Da
 function proofOf(proofs: readonly Proof[], now: Date): string {
   const [newest] = proofs;
   if (!newest) return "never";
-  return `${newest.equal ? newest.by : `${newest.by} FAILED`} ${formatAge(newest.at, now)} ago`;
+  const { equal, by, at, restoreSeconds } = newest;
+  const took = equal && restoreSeconds !== undefined ? `, in ${formatSeconds(restoreSeconds)}` : "";
+  return `${equal ? by : `${by} FAILED`} ${formatAge(at, now)} ago${took}`;
 }
 
 async function verify(request: Request): Promise<void> {
@@ -206,15 +212,14 @@ async function readToItsEnd(
   store: Store,
 ): Promise<void> {
   const { chooseBackup, listBackups } = await import("./lib/backup-list.ts").catch(packageMissing);
+  const { environmentOf } = await import("./lib/place.ts").catch(packageMissing);
   const { verifyBackup } = await import("./lib/backup-verify.ts").catch(packageMissing);
   const { interruption } = await import("./lib/wait.ts");
   const { createProgress } = await import("./lib/progress.ts");
   const listing = await listBackups(store, settings.name);
   for (const problem of listing.problems) console.error(`warning: ${problem}`);
-  const newest = listing.backups.find(({ manifest }) => !manifest.tables);
-  // Not the newest that is not broken: who asks whether the latest backup is good has to hear of it.
-  const backup = chooseBackup(listing, which === "latest" && newest ? newest.id : which);
   const where = { settings, directory, on: flags.on, url: flags["database-url"] };
+  const backup = chooseBackup(listing, which, { environment: environmentOf(where), evenBroken: true });
   const job = { backup, where, values, store, interrupted: interruption(), progress: createProgress() };
   const seconds = await verifyBackup(job);
   const verified = { id: backup.id, verified: true, seconds };
@@ -223,7 +228,7 @@ async function readToItsEnd(
     flags.json
       ? JSON.stringify(verified)
       : asTyped(
-          `${line}\n  next: bun scripts/restore.ts ${backup.id} --into NAME      # that its rows are right, only a restore proves`,
+          `${line}\n  next: ${backup.manifest.tables ? `bun scripts/restore.ts ${backup.id} --into NAME` : `bun scripts/drill.ts ${backup.id}`}      # that its rows are right, only a restore proves`,
         ),
   );
 }
@@ -267,6 +272,59 @@ async function removeOld(settings: Settings, flags: Flags, store: Store): Promis
         ? "Nothing was removed."
         : `${removed.length} backups removed, ${plan.kept.length} stay.`,
   );
+}
+
+/** For whoever is not the one that makes them: a machine that is gone tells nobody. */
+async function check(request: Request): Promise<void> {
+  const { readWatchingValues } = await readValues();
+  const values = await readWatchingValues(request.settings, request.directory);
+  await withBucket(request.settings, values, (store) => requireRecent(request, values, store));
+}
+
+async function requireRecent(
+  { settings, directory, flags }: Request,
+  values: WatchingValues,
+  store: Store,
+): Promise<void> {
+  const { listBackups } = await import("./lib/backup-list.ts").catch(packageMissing);
+  const { describeAge, judge, newestGood } = await import("./lib/backup-age.ts");
+  const { tellAge } = await import("./lib/backup-service.ts");
+  const { backupSettings } = await readValues();
+  const { environmentOf } = await import("./lib/place.ts");
+  const { asFailure, exitCodes, Failure } = await import("./lib/failure.ts");
+  const where = { settings, directory, on: flags.on, url: flags["database-url"] };
+  const { maximumAgeHours } = backupSettings(settings);
+  const now = new Date();
+  const tell = async (sentence: string) => {
+    for (const line of await tellAge(where, values, { recovered: false, sentence })) console.error(`warning: ${line}`);
+  };
+  const listing = await listBackups(store, settings.name).catch(async (error) => {
+    await tell(describeAge({ newest: undefined, unreadable: asFailure(error).message, now, maximumAgeHours }));
+    throw error;
+  });
+  for (const problem of listing.problems) console.error(`warning: ${problem}`);
+  const newest = newestGood(listing, environmentOf(where), now);
+  const sight = { newest, now, maximumAgeHours };
+  const sentence = describeAge(sight);
+  if (judge(undefined, sight).alarm) {
+    await tell(sentence);
+    const next = [`bun scripts/backup.ts --on ${flags.on}`];
+    const options = { exitCode: exitCodes.saidNo, read: "docs/runbook/backup-missing.md" };
+    throw new Failure("There is no recent backup", sentence, next, options);
+  }
+  console.log(flags.json ? JSON.stringify({ newest, maximumAgeHours }) : asTyped(`Good: ${sentence}`));
+}
+
+async function schedule({ settings, directory, flags }: Request): Promise<void> {
+  const { readBackupValues } = await readValues();
+  const { serveSchedule } = await import("./lib/backup-service.ts").catch(packageMissing);
+  const { interruption } = await import("./lib/wait.ts");
+  const where = { settings, directory, on: flags.on, url: flags["database-url"] };
+  const recipients = flags.recipient.length > 0 ? flags.recipient : undefined;
+  const values = await readBackupValues(settings, directory, recipients);
+  await serveSchedule({ where, values, interrupted: interruption() });
+  // A question to the bucket may still wait for its answer, which nobody wants any more.
+  process.exit(0);
 }
 
 await runIfMain(import.meta, main);

@@ -26,6 +26,7 @@ const commandLine = {
       help: "how it gets to the server (default: registry; with --build: ssh)",
     },
     "allow-downtime": { help: "also where nginx, postgres or another service has to be recreated for it" },
+    "no-backup": { help: "migrate without backing up the database first" },
     wait: { value: "SECONDS", default: "30", help: "how long to wait for another deploy to end" },
     history: { help: "what was deployed so far" },
     plan: { help: "print what would be done, and do nothing" },
@@ -43,7 +44,7 @@ const commandLine = {
     "Environment: DBOPS_SSH_KEY_FILE (else ssh chooses the key), DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
     "(a login for the pull that leaves nothing on the server), and what the provider of the secrets needs.",
     "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, values;",
-    "3 the server is not fit; 4 another deploy is at work; 5 it would interrupt the service, or the server is not the",
+    "3 the server is not fit; 4 another deploy, or a backup, is at work; 5 it would interrupt the service, or the server is not the",
     "one that is known; 130 interrupted: taken back, or the server is at it, and the message says which.",
   ].join("\n"),
 } as const;
@@ -99,6 +100,7 @@ async function deploy({ settings, server, directory, waitSeconds, flags }: Reque
     now: now.getTime() / 1000,
     // A plan shows what it would interrupt.
     allowDowntime: flags["allow-downtime"] || flags.plan,
+    noBackup: flags["no-backup"],
     directory: placeOf(settings).directory,
   };
   const outcome = await runDeploy({
@@ -162,9 +164,10 @@ function report({ plan, release }: Outcome, wanted: Wanted, server: Server, prog
   }
 }
 
-export function formatRelease({ release, image, slot, schemaVersion, seconds, previous }: Release): string {
+export function formatRelease({ release, image, slot, schemaVersion, seconds, previous, backup }: Release): string {
   return [
     `Release ${release} serves ${image} from ${slot}, after ${seconds.toFixed(1)} s; schema ${schemaVersion || "without migrations"}`,
+    ...(backup ? [`  the database before its migrations: backup ${backup}`] : []),
     ...(previous > 0 ? [`  back: bun scripts/rollback.ts      # to release ${previous}`] : []),
     "  next: bun scripts/deploy.ts --history",
   ].join("\n");

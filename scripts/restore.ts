@@ -1,8 +1,8 @@
 // Brings a backup back: beside the live database, proven there, then swapped in.   bun scripts/restore.ts latest --on production
 // Never restores into the live database; what was live stays, under another name, and --undo swaps it back.
-// docs/runbook/restore-by-hand.md does it without the kit.
+// docs/restore.md explains it; docs/runbook/restore-by-hand.md does it without the kit.
 import { type Arguments, parseArguments, usage } from "./lib/args.ts";
-import type { BackupValues } from "./lib/backup-values.ts";
+import type { BackupValues, ReadingValues } from "./lib/backup-values.ts";
 import type { Settings } from "./lib/config.ts";
 import { packageMissing } from "./lib/packages.ts";
 import type { Place } from "./lib/place.ts";
@@ -21,6 +21,7 @@ const commandLine = {
   flags: {
     on: { value: "ENVIRONMENT", oneOf: ["local", "production"], default: "local", help: "whose database" },
     "database-url": { value: "URL", help: "instead of that: another database, with the pg_restore of this machine" },
+    from: { value: "ENVIRONMENT", help: "whose latest backup; default: of the one that is restored" },
     at: { value: "TIME", help: "the newest backup of that time or before it, like 2026-11-21T03:00Z" },
     into: { value: "NAME", help: "a new database of that name; the live one is not touched" },
     tables: { value: "TABLE", many: true, help: "only these, into a new schema beside the live tables" },
@@ -36,6 +37,7 @@ const commandLine = {
   examples: [
     "bun scripts/restore.ts latest --on production --plan",
     "bun scripts/restore.ts 2026-11-21T03-00-00Z-4f2c1a2b --into look_here",
+    "bun scripts/restore.ts --from production           # its latest backup, into the database on this machine",
     "bun scripts/restore.ts --undo --on production",
     "bun scripts/restore.ts old.sql.gz.gpg              # of pg_dump | gzip | gpg, too",
   ],
@@ -56,6 +58,7 @@ type Request = {
   /** A session beside the live database, with the lock. */
   admin: Psql;
   progress: Progress;
+  interrupted: AbortSignal;
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
@@ -63,22 +66,42 @@ export async function main(argv: readonly string[]): Promise<void> {
   const [which] = flags._;
   requireSense(flags);
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
+  const { interruption } = await import("./lib/wait.ts");
+  const interrupted = interruption();
   const directory = process.cwd();
-  const settings = await loadConfig(directory);
-  if (flags.undo) return await onServer(settings, directory, flags, undo);
-  if (flags.clean) return await onServer(settings, directory, flags, clean);
+  const work = { settings: await loadConfig(directory), directory, flags, interrupted };
+  try {
+    if (flags.undo) return await onServer(work, undo);
+    if (flags.clean) return await onServer(work, clean);
+    await fromBucketOrFile(work, which ?? "latest");
+  } catch (error) {
+    throw error === interrupted.reason ? await nothingChanged(interrupted.reason) : error;
+  }
+}
+
+type Work = Pick<Request, "settings" | "directory" | "flags" | "interrupted">;
+
+async function fromBucketOrFile(work: Work, which: string): Promise<void> {
   const { asFailure } = await import("./lib/failure.ts");
   const { redactFailure } = await import("./lib/redact.ts");
-  const bucket = await openBucket(settings, directory, flags);
-  const secrets = bucket.values?.secrets ?? [];
+  const { orInterrupted } = await import("./lib/wait.ts");
+  const bucket = await orInterrupted(work.interrupted, openBucket(work));
   try {
-    const source = await openSource(settings, directory, flags, bucket, which ?? "latest");
-    await onServer(settings, directory, flags, (request) => restore(request, source, bucket)).finally(source.close);
+    const source = await openSource(work, bucket, which);
+    await onServer(work, (request) => restore(request, source, bucket)).finally(source.close);
   } catch (error) {
-    throw redactFailure(asFailure(error), secrets);
+    // As it is: nothing of it is secret, and it is recognized.
+    if (error === work.interrupted.reason) throw error;
+    throw redactFailure(asFailure(error), bucket.reading.secrets);
   } finally {
     bucket.store?.close();
   }
+}
+
+/** Before there was anything to take back. */
+async function nothingChanged({ what, why }: { what: string; why: string }): Promise<Error> {
+  const { exitCodes, Failure } = await import("./lib/failure.ts");
+  return new Failure(what, `${why}; nothing was changed`, [], { exitCode: exitCodes.interrupted });
 }
 
 function requireSense(flags: Flags): void {
@@ -94,65 +117,81 @@ function requireSense(flags: Flags): void {
 }
 
 /** Opens everything, does the work, closes everything. */
-async function onServer(
-  settings: Settings,
-  directory: string,
-  flags: Flags,
-  work: (request: Request) => Promise<void>,
-): Promise<void> {
+async function onServer(work: Work, act: (request: Request) => Promise<void>): Promise<void> {
   const { openPlace } = await import("./lib/place.ts").catch(packageMissing);
   const { openServer } = await import("./lib/restore-server.ts");
   const { createProgress } = await import("./lib/progress.ts");
+  const { settings, directory, flags, interrupted } = work;
   const progress = createProgress();
-  const place = await openPlace({ settings, directory, on: flags.on, url: flags["database-url"] });
+  const place = await openPlace({ settings, directory, on: flags.on, url: flags["database-url"] }, interrupted);
   try {
-    const admin = await openServer(place, progress);
-    await work({ settings, directory, flags, place, admin, progress }).finally(admin.close);
+    const admin = await openServer(place, progress, { mayChange: !flags.plan });
+    try {
+      interrupted.throwIfAborted();
+      await act({ ...work, place, admin, progress });
+    } finally {
+      await admin.close();
+    }
   } finally {
     await place.close();
   }
 }
 
-type Bucket = { values: BackupValues | undefined; store: Store | undefined };
+type Bucket = {
+  reading: Omit<ReadingValues, "credentials">;
+  /** For the backup of the present database. */
+  making: BackupValues | undefined;
+  store: Store | undefined;
+};
 
 /** A file needs none, unless the present database is backed up first. */
-async function openBucket(settings: Settings, directory: string, flags: Flags): Promise<Bucket> {
+async function openBucket({ settings, directory, flags }: Work): Promise<Bucket> {
   const { kindOfFile } = await import("./lib/restore-source.ts").catch(packageMissing);
   const { openStore } = await import("./lib/s3.ts").catch(packageMissing);
-  const { backupSettings, readBackupValues } = await import("./lib/backup-values.ts").catch(packageMissing);
-  const needsNone = kindOfFile(flags._[0] ?? "") && (flags.into || flags["no-safety-backup"]);
-  if (needsNone && !settings.backup) return { values: undefined, store: undefined };
-  const values = await readBackupValues(settings, directory);
-  return { values, store: await openStore(backupSettings(settings), values.credentials) };
+  const values = await import("./lib/backup-values.ts").catch(packageMissing);
+  const makesOne = !flags.into && flags.tables.length === 0 && !flags["no-safety-backup"] && !flags.plan;
+  if (kindOfFile(flags._[0] ?? "") && !makesOne) {
+    return { reading: await values.readPassphrase(settings, directory), making: undefined, store: undefined };
+  }
+  const making = makesOne ? await values.readBackupValues(settings, directory) : undefined;
+  const reading = making ?? (await values.readReadingValues(settings, directory));
+  return { reading, making, store: await openStore(values.backupSettings(settings), reading.credentials) };
 }
 
 async function openSource(
-  settings: Settings,
-  directory: string,
-  flags: Flags,
-  { values, store }: Bucket,
+  { settings, directory, flags, interrupted }: Work,
+  { reading, store }: Bucket,
   which: string,
 ): Promise<OpenSource> {
   const { kindOfFile, openFile, openStored } = await import("./lib/restore-source.ts");
-  const byDefault = { passphrase: process.env.BACKUP_PASSPHRASE, passphraseFrom: "BACKUP_PASSPHRASE" };
-  if (kindOfFile(which)) return await openFile(which, values ?? byDefault, directory);
+  const { orInterrupted } = await import("./lib/wait.ts");
+  if (kindOfFile(which)) return await openFile(which, reading, directory);
   const { chooseBackup, listBackups } = await import("./lib/backup-list.ts");
-  const listing = await listBackups(store!, settings.name);
-  const backup = chooseBackup(listing, which, flags.at ? new Date(flags.at) : undefined);
-  return await openStored(backup, store!, values!, directory);
+  const { environmentOf } = await import("./lib/place.ts");
+  const listing = await orInterrupted(interrupted, listBackups(store!, settings.name));
+  for (const problem of listing.problems) console.error(`warning: ${problem}`);
+  const backup = chooseBackup(listing, which, {
+    environment: flags.from ?? environmentOf({ on: flags.on, url: flags["database-url"] }),
+    before: flags.at ? new Date(flags.at) : undefined,
+  });
+  // Who asks for the latest one has to hear that it is not the last one that was made.
+  const { environment } = backup.manifest;
+  const newer = listing.backups.filter((it) => it.id > backup.id && it.manifest.environment === environment);
+  for (const { id, broken } of which === "latest" && !flags.at ? newer : [])
+    if (broken) console.error(`warning: the backup ${id} is newer, and broken: ${broken}`);
+  return await openStored(backup, store!, reading, directory);
 }
 
 async function restore(request: Request, source: OpenSource, bucket: Bucket): Promise<void> {
-  const { settings, directory, flags, place, admin, progress } = request;
+  const { settings, directory, flags, place, admin, progress, interrupted } = request;
   const { observe } = await import("./lib/restore-server.ts");
   const { formatPlan, planRestore } = await import("./lib/restore-plan.ts");
   const { runRestore } = await import("./lib/restore-run.ts");
   const { schemaName } = await import("./lib/restore-tables.ts");
   const { formatRestored } = await import("./lib/restore-output.ts");
   const { writeProof } = await import("./lib/proof.ts");
-  const { interruption } = await import("./lib/wait.ts");
   const wanted = await whatIsWanted(request);
-  const { observed, live } = await observe(place, admin);
+  const { observed, live, disk } = await observe(place, admin);
   const plan = planRestore(source, wanted, observed);
   if (flags.plan) {
     const { source: _, ...rest } = plan;
@@ -162,19 +201,19 @@ async function restore(request: Request, source: OpenSource, bucket: Bucket): Pr
   const part = wanted.tables && { tables: wanted.tables, schema: schemaName(wanted.now) };
   const change = part ? `adds the schema "${part.schema}" to` : "replaces";
   if (!flags.into) await confirmed(request, `This ${change} "${plan.live}" on ${place.name}.`);
-  const interrupted = interruption();
-  if (plan.safetyBackup) await backUpFirst(request, bucket, interrupted);
+  if (plan.safetyBackup) await backUpFirst(request, bucket);
   const upTo = flags["to-version"];
   const migrations = upTo ? wanted.migrations.filter((version) => version <= upTo) : wanted.migrations;
   const restored = await runRestore({
-    ...{ plan, source, place, admin, observed, live, migrations, directory, progress, interrupted },
+    ...{ plan, source, place, admin, observed, live, disk, migrations, directory, progress, interrupted },
     ...{ schema: settings.schema, toVersion: upTo, part },
-    onProof: (problems, seconds) => writeProof(bucket.store, source.folder, problems, seconds, progress),
+    onProof: (problems, restoreSeconds) =>
+      writeProof(bucket.store, source.folder, { by: "restore", problems, restoreSeconds }, progress),
   });
   console.log(
     flags.json
       ? JSON.stringify({ source: source.name, ...restored })
-      : asTyped(formatRestored(restored, source.name, flags.on)),
+      : asTyped(formatRestored(restored, source.name, place.environment)),
   );
 }
 
@@ -192,8 +231,10 @@ async function whatIsWanted({ directory, flags, place }: Request): Promise<Wante
 }
 
 /** @throws {Failure} exit 5 unless somebody typed what it is done to. */
-async function confirmed({ flags, settings, place }: Request, text: string): Promise<void> {
+async function confirmed({ flags, settings, place, interrupted }: Request, text: string): Promise<void> {
+  interrupted.throwIfAborted();
   const { confirm } = await import("./lib/terminal.ts");
+  const { orInterrupted } = await import("./lib/wait.ts");
   const { exitCodes, Failure } = await import("./lib/failure.ts");
   const isLocal = place.environment === "local";
   const answer = isLocal || place.environment === "production" ? settings.name : place.environment;
@@ -205,30 +246,31 @@ async function confirmed({ flags, settings, place }: Request, text: string): Pro
       details: text,
     });
   }
-  await confirm({ text, answer, flag: isLocal ? "--yes" : `--confirm ${answer}` });
+  await orInterrupted(interrupted, confirm({ text, answer, flag: isLocal ? "--yes" : `--confirm ${answer}` }));
 }
 
-async function backUpFirst(request: Request, { values, store }: Bucket, interrupted: AbortSignal): Promise<void> {
+async function backUpFirst(request: Request, { making, store }: Bucket): Promise<void> {
   const { makeBackup } = await import("./lib/backup-make.ts");
   const { beforeRestore } = await import("./lib/manifest.ts");
-  const { settings, directory, flags, progress } = request;
+  const { settings, directory, flags, progress, interrupted } = request;
   const where = { settings, directory, on: flags.on, url: flags["database-url"] };
   const wanted = { where, format: "custom", label: beforeRestore } as const;
-  const { id } = await makeBackup({ wanted, values: values!, store: store!, progress, interrupted });
+  const { id } = await makeBackup({ wanted, values: making!, store: store!, progress, interrupted });
   progress.note(`the present database is in the backup ${id}`);
 }
 
 async function undo(request: Request): Promise<void> {
   const { applyUndo, formatUndo, planUndo } = await import("./lib/restore-undo.ts");
-  const { databasesOf } = await import("./lib/restore-server.ts");
-  const { flags, place, admin, progress } = request;
+  const { databasesOf, preparedIn } = await import("./lib/restore-server.ts");
+  const { flags, place, admin, progress, interrupted } = request;
   const now = new Date();
-  const plan = planUndo(place.database, await databasesOf(admin), now);
+  const plan = planUndo(place.database, await databasesOf(admin), now, await preparedIn(admin));
   const text = formatUndo(plan, place.name, now);
   if (flags.plan) return console.log(flags.json ? JSON.stringify(plan) : text);
   console.error(text);
   await confirmed(request, `This replaces "${plan.live}" on ${place.name}.`);
-  await progress.step("swap", () => applyUndo(admin, plan));
+  interrupted.throwIfAborted();
+  await progress.step("swap", () => applyUndo(place, admin, plan));
   const done = { database: plan.live, was: plan.next.name, kept: plan.keep };
   const line = `"${plan.next.name}" is "${plan.live}" again${plan.keep ? `; what was live is "${plan.keep}"` : ""}`;
   console.log(flags.json ? JSON.stringify(done) : line);
@@ -237,14 +279,15 @@ async function undo(request: Request): Promise<void> {
 async function clean(request: Request): Promise<void> {
   const { applyClean, formatCleaned, planClean } = await import("./lib/restore-undo.ts");
   const { databasesOf } = await import("./lib/restore-server.ts");
-  const { flags, place, admin } = request;
+  const { flags, place, admin, interrupted } = request;
   const [named] = flags._;
   const plan = planClean(place.database, await databasesOf(admin), named);
   if (flags.plan)
     return console.log(flags.json ? JSON.stringify(plan) : `Would remove ${plan.removed.join(", ") || "nothing"}.`);
   if (named) await confirmed(request, `This removes "${named}" on ${place.name} for ever.`);
+  interrupted.throwIfAborted();
   await applyClean(admin, plan);
-  console.log(flags.json ? JSON.stringify(plan) : asTyped(formatCleaned(plan)));
+  console.log(flags.json ? JSON.stringify(plan) : asTyped(formatCleaned(plan, place.environment)));
 }
 
 await runIfMain(import.meta, main);

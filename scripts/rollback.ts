@@ -8,7 +8,15 @@ import { packageMissing } from "./lib/packages.ts";
 import { formatTimes, type Progress } from "./lib/progress.ts";
 import { formsOf } from "./lib/redact.ts";
 import type { RegistryLogin } from "./lib/registry-login.ts";
-import { chooseTarget, formatHistory, parseHistory, type Release, successes } from "./lib/release.ts";
+import {
+  backupFor,
+  chooseTarget,
+  formatHistory,
+  parseHistory,
+  type Release,
+  restoreCommand,
+  successes,
+} from "./lib/release.ts";
 import { asTyped } from "./lib/runtime.ts";
 import type { Session } from "./lib/session.ts";
 import type { Server } from "./lib/ssh.ts";
@@ -146,7 +154,13 @@ async function goBack({ session, about, server, registry, flags, live, records }
   report(outcome, wanted, server.host, progress, flags);
 }
 
-function report({ plan, release }: Outcome, wanted: Wanted, host: string, progress: Progress, flags: Flags): void {
+function report(
+  { plan, state, release }: Outcome,
+  wanted: Wanted,
+  host: string,
+  progress: Progress,
+  flags: Flags,
+): void {
   if (flags.plan) {
     console.log(flags.json ? JSON.stringify(plan) : formatPlan(plan, wanted, host));
   } else if (!release) {
@@ -154,15 +168,24 @@ function report({ plan, release }: Outcome, wanted: Wanted, host: string, progre
     console.log(flags.json ? JSON.stringify(serving) : `Release ${serving.release} serves already.`);
   } else {
     console.error(formatTimes(progress.seconds()));
-    console.log(flags.json ? JSON.stringify(release) : asTyped(formatRollback(release, wanted.again!)));
+    const { name } = wanted.settings;
+    const dataOfThen = plan.schemaAhead && backupFor(state.records, wanted.again!);
+    const command = dataOfThen && restoreCommand(dataOfThen, name);
+    console.log(flags.json ? JSON.stringify(release) : asTyped(formatRollback(release, wanted.again!, command)));
   }
 }
 
-export function formatRollback({ release, slot, seconds, previous, image }: Release, target: Release): string {
+/** @param dataOfThen the command that brings back the data that its release was made for, where the schema is ahead of it. */
+export function formatRollback(
+  { release, slot, seconds, previous, image }: Release,
+  target: Release,
+  dataOfThen?: string,
+): string {
   const copy = release === target.release ? "" : ` (release ${target.release} again)`;
   return [
     `Release ${release}${copy} serves ${image} from ${slot}, after ${seconds.toFixed(1)} s`,
     `  forward again: bun scripts/rollback.ts --to ${previous}`,
+    ...(dataOfThen ? [`  the data of then, without what was written since: ${dataOfThen}`] : []),
     "  next: bun scripts/deploy.ts --history",
   ].join("\n");
 }

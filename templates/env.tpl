@@ -14,10 +14,13 @@ DOMAIN=app.example.com
 # Health routes show details only to requests that carry it.
 HEALTH_TOKEN=op://production/dbops-app/health-token
 
-# For bun scripts/backup.ts, see docs/backup.md. A deploy does not write these to the server.
+# For bun scripts/backup.ts, see docs/backup.md. A deploy does not write these to the server, unless COMPOSE_PROFILES has "backup".
 # BACKUP_ACCESS_KEY_ID=op://production/dbops-app/backup-key-id
 # BACKUP_SECRET_ACCESS_KEY=op://production/dbops-app/backup-secret-key
 # BACKUP_PASSPHRASE=op://production/dbops-app/backup-passphrase
+# The server makes backups by itself:
+# COMPOSE_PROFILES=backup
+# BACKUP_IMAGE=ghcr.io/example/dbops-app-backup:1
 
-# Not here: DATABASE_URL, which is made from the above; IMAGE_BLUE, IMAGE_GREEN and COMPOSE_PROFILES, which a deploy
-# sets, because it alone knows which slot is live.
+# Not here: DATABASE_URL, which is made from the above; IMAGE_BLUE, IMAGE_GREEN and the slot in COMPOSE_PROFILES, which a
+# deploy sets, because it alone knows which slot is live.

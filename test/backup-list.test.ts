@@ -22,10 +22,10 @@ const choices: { wanted: string; before?: string; chosen: typeof newest }[] = [
   { wanted: `shop/${third.id}/database.dump.gpg`, chosen: third },
 ];
 test.each(choices)("$wanted, before $before", ({ wanted, before, chosen }) => {
-  expect(chooseBackup({ backups }, wanted, before === undefined ? undefined : new Date(before))).toBe(chosen);
+  expect(chooseBackup({ backups, unreadable: [] }, wanted, choice(before))).toBe(chosen);
 });
 
-const known = backups.map(({ id }) => `\n  | ${id}`).join("");
+const known = backups.map(({ id }) => `\n  | ${id}   of production`).join("");
 const refusals: { wanted: string; before?: string; text: string; exitCode: 2 | 3 }[] = [
   {
     wanted: "latest",
@@ -47,15 +47,53 @@ const refusals: { wanted: string; before?: string; text: string; exitCode: 2 | 3
   { wanted: newest.id, text: `Backup ${newest.id} is broken: database.dump.gpg is missing`, exitCode: 3 },
 ];
 test.each(refusals)("not $wanted, before $before", ({ wanted, before, text, exitCode }) => {
-  const failure = refused(() => chooseBackup({ backups }, wanted, before === undefined ? undefined : new Date(before)));
+  const failure = refused(() => chooseBackup({ backups, unreadable: [] }, wanted, choice(before)));
   expect([formatFailure(failure), failure.exitCode]).toEqual([`${text}\n  next: bun scripts/backup.ts list`, exitCode]);
 });
 
 test("none at all", () => {
-  expect(formatFailure(refused(() => chooseBackup({ backups: [] }, "latest")))).toBe(
+  expect(formatFailure(refused(() => chooseBackup({ backups: [], unreadable: [] }, "latest", choice())))).toBe(
     'Cannot find the backup "latest": there is none\n  next: bun scripts/backup.ts list',
   );
 });
+
+test("the latest of one environment is never another one's", () => {
+  const local = backupAt(
+    "2026-11-21T12:00:00Z",
+    {},
+    { environment: "local", id: idAt("2026-11-21T12:00:00Z", "10ca1000") },
+  );
+  const listing = { backups: [local, second, third], unreadable: [] };
+  expect(chooseBackup(listing, "latest", choice())).toBe(second);
+  expect(chooseBackup(listing, "latest", { environment: "local" })).toBe(local);
+  // By its name it is meant, whosever it is.
+  expect(chooseBackup(listing, local.id, choice())).toBe(local);
+  expect(formatFailure(refused(() => chooseBackup({ backups: [local], unreadable: [] }, "latest", choice())))).toBe(
+    `Cannot find the backup "latest": there is none of production, only of local\n  | the newest are:\n  | ${local.id}   of local\n` +
+      "  next: bun scripts/backup.ts list",
+  );
+});
+
+test("the latest is not silently an older one: a newer manifest that cannot be read, and one that is broken", () => {
+  const unknown = { id: idAt("2026-11-21T04:00:00Z"), why: "no access" };
+  const listing = { backups: [second, third], unreadable: [unknown] };
+  const failure = refused(() => chooseBackup(listing, "latest", choice()));
+  expect([formatFailure(failure), failure.exitCode]).toEqual([
+    `Nobody can tell which backup is the latest: ${unknown.id} is newer than ${second.id}, and what it is cannot be read: no access\n` +
+      `  next: the same command again\n  next: the same with ${second.id} instead of "latest", if that is what you want`,
+    3,
+  ]);
+  expect(chooseBackup(listing, "latest", choice("2026-11-21T03:30:00Z"))).toBe(second);
+  expect(chooseBackup(listing, second.id, choice())).toBe(second);
+  const all = { backups, unreadable: [] };
+  expect(refused(() => chooseBackup(all, "latest", { ...choice(), evenBroken: true })).what).toBe(
+    `Backup ${newest.id} is broken`,
+  );
+});
+
+function choice(before?: string) {
+  return { environment: "production", before: before === undefined ? undefined : new Date(before) };
+}
 
 function refused(work: () => unknown) {
   try {

@@ -5,7 +5,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatList, formatMade } from "../scripts/backup.ts";
 import { formatPrune, isAbandoned } from "../scripts/lib/backup-prune.ts";
-import { backupSettings, openBackup, readBackupValues } from "../scripts/lib/backup-values.ts";
+import {
+  backupSettings,
+  openBackup,
+  readBackupValues,
+  readBucketValues,
+  readReadingValues,
+} from "../scripts/lib/backup-values.ts";
 import { parseConfig } from "../scripts/lib/config.ts";
 import { asFailure, formatFailure } from "../scripts/lib/failure.ts";
 import { restoreInstructions } from "../scripts/lib/restore-instructions.ts";
@@ -38,7 +44,7 @@ test("the list", () => {
   ];
   const folder = `shop/${idAt("2026-11-19T03:00:00Z")}`;
   const remains = [{ folder, keys: [], bytes: 1_500, newest: now }];
-  expect(formatList({ backups, remains, problems: [] }, where, now)).toBe(
+  expect(formatList({ backups, remains, unreadable: [], problems: [] }, where, now)).toBe(
     `backup                         made         size    holds              proven                                label
 2026-11-21T11-00-00Z-4f2c1a2b  60 min ago   2.0 MB  42 rows            BROKEN: database.dump.gpg is missing  by hand
 2026-11-21T03-00-00Z-4f2c1a2b  9 h ago      2.0 MB  42 rows            drill 3 h ago
@@ -51,9 +57,9 @@ test("the list", () => {
 
 test("the list of none, also where something lies there that is none", () => {
   const none = "There is no backup in s3://backups/shop\n  next: bun scripts/backup.ts --on production";
-  expect(formatList({ backups: [], remains: [], problems: [] }, where, now)).toBe(none);
+  expect(formatList({ backups: [], remains: [], unreadable: [], problems: [] }, where, now)).toBe(none);
   const remains = [{ folder: `shop/${idAt("2026-11-19T03:00:00Z")}`, keys: [], bytes: 1_500, newest: now }];
-  expect(formatList({ backups: [], remains, problems: [] }, where, now)).toBe(
+  expect(formatList({ backups: [], remains, unreadable: [], problems: [] }, where, now)).toBe(
     `${none}\n  no backup: shop/2026-11-19T03-00-00Z-4f2c1a2b, 1.5 kB, without a manifest`,
   );
 });
@@ -84,14 +90,14 @@ test("an upload is given up after 24 hours, and not before", () => {
   ]);
 });
 
-const known = { dump: "database.dump.gpg", globals: "globals.sql.gpg" };
+const known = { dump: "database.dump.gpg", globals: "globals.sql.gpg", passphraseFrom: "SHOP_PASSPHRASE" };
 
 test("RESTORE.txt, with a passphrase", () => {
   expect(
     restoreInstructions({ ...manifestAt("2026-11-21T03:00:00Z"), ...known }),
   ).toBe(`Backup 2026-11-21T03-00-00Z-4f2c1a2b of the database "shop", as it was at 2026-11-21T03:00:00Z
 
-The passphrase is BACKUP_PASSPHRASE of the project's secrets. Write it into passphrase.txt, without a line break at its end
+The passphrase is SHOP_PASSPHRASE of the project's secrets. Write it into passphrase.txt, without a line break at its end
 (printf %s 'the passphrase' > passphrase.txt), and delete that file afterwards.
 
 Type all of it into one bash, after this line: without it nobody would hear of a gpg that stops half-way.
@@ -101,12 +107,13 @@ Type all of it into one bash, after this line: without it nobody would hear of a
      sha256sum database.dump.gpg
 2. Is it readable? Reads all of it, and writes nothing.
      gpg --batch --pinentry-mode loopback --passphrase-file passphrase.txt --decrypt database.dump.gpg | pg_restore --file=/dev/null && echo readable
-3. Roles, on a new server only; "already exists" is no problem.
+3. Roles, on a new server only, because it also gives them the passwords of then; "already exists" is no problem.
      gpg --batch --pinentry-mode loopback --passphrase-file passphrase.txt --decrypt globals.sql.gpg | psql --dbname=postgres
 4. Into a new database, never into the live one (PostgreSQL 18 or newer, and its own programs):
      createdb --template=template0 --encoding=UTF8 --owner=shop shop_restored
      gpg --batch --pinentry-mode loopback --passphrase-file passphrase.txt --decrypt database.dump.gpg | pg_restore --exit-on-error --single-transaction --dbname=shop_restored && echo restored
-5. Look at it: the numbers of rows stand in manifest.json. Then let the app use it:
+5. Look at it: the numbers of rows stand in manifest.json, and under "settings" what belongs to the database itself (ALTER DATABASE … SET,
+   grants on it), which you have to set again. Then let the app use it:
      psql --dbname=postgres --command='alter database "shop" rename to "shop_before"' \\
        --command='alter database "shop_restored" rename to "shop"'
 
@@ -119,7 +126,7 @@ test("RESTORE.txt, for keys, as SQL text, of single tables", () => {
   const text = restoreInstructions({
     ...manifestAt("2026-11-21T03:00:00Z", { format: "plain", tables: ["a", "b"] }),
     encryption: { kind: "recipients", recipients: ["AA11", "BB22"], program: "gpg (GnuPG) 2.4.7" },
-    ...{ dump: "database.sql.gz.gpg", globals: "globals.sql.gpg" },
+    ...{ ...known, dump: "database.sql.gz.gpg" },
   });
   expect(text).toContain("as it was at 2026-11-21T03:00:00Z; only the tables a, b\n");
   expect(text).toContain("The private key of one of these has to be in your keyring: AA11, BB22\n");
@@ -204,14 +211,32 @@ test("from the environment, the rest from .env.tpl; recipients need no passphras
     { kind: "recipients", files: [join(directory, "keys/a.asc"), join(directory, "b.asc")] },
     "correct horse",
   ]);
+  const forFlag = await readBackupValues(settingsWith({ recipients: ["a.asc"] }), directory, ["keys/b.asc", "/c.asc"]);
+  expect(forFlag.lock).toEqual({ kind: "recipients", files: [join(directory, "keys/b.asc"), "/c.asc"] });
+});
+
+test("to look into the bucket, nobody asks for the passphrase, nor for anything else but its key", async () => {
+  writeFileSync(
+    join(directory, ".env.tpl"),
+    "BACKUP_ACCESS_KEY_ID=id\nBACKUP_SECRET_ACCESS_KEY=the-secret-key\nBACKUP_PASSPHRASE=secret://NOT_FOR_YOU\nMONITOR=secret://NOR_THIS\n",
+  );
+  const settings = settingsWith({ pingFrom: "MONITOR" });
+  expect(await readBucketValues(settings, directory)).toEqual({
+    credentials: { accessKeyId: "id", secretAccessKey: "the-secret-key" },
+    secrets: expect.arrayContaining(["the-secret-key"]),
+  });
+  expect(await refusal(() => readBackupValues(settings, directory))).toEqual([
+    expect.stringContaining("NOT_FOR_YOU"),
+    expect.any(Number),
+  ]);
 });
 
 test("a backup that was made with a passphrase, where there is none any more", async () => {
   Object.assign(process.env, { BACKUP_ACCESS_KEY_ID: "id", BACKUP_SECRET_ACCESS_KEY: "key" });
-  const values = await readBackupValues(settingsWith({ recipients: ["a.asc"] }), directory);
+  const values = await readReadingValues(settingsWith({ passphraseFrom: "SHOP_PASSPHRASE" }), directory);
   expect(await refusal(() => openBackup({ encryption: { kind: "passphrase", program: "gpg" } }, values))).toEqual([
-    `Cannot open the backup: it was encrypted with a passphrase, and BACKUP_PASSPHRASE is set neither in the environment nor in .env.tpl
-  next: export BACKUP_PASSPHRASE=…
+    `Cannot open the backup: it was encrypted with a passphrase, and SHOP_PASSPHRASE is set neither in the environment nor in .env.tpl
+  next: export SHOP_PASSPHRASE=…
   read: docs/backup.md`,
     2,
   ]);

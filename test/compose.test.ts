@@ -20,6 +20,7 @@ type Service = {
   pids_limit?: number;
   read_only?: boolean;
   stop_grace_period?: string;
+  profiles?: string[];
   healthcheck?: { start_interval?: string };
   ports?: string[];
   volumes?: string[];
@@ -65,9 +66,10 @@ test("weaknesses() finds what is missing", () => {
 describe("compose.yaml", () => {
   const { name, services } = read("compose.yaml");
 
-  test("fixes the project's name, and has the four services", () => {
+  test("fixes the project's name, and has the four services, and one that is asked for", () => {
     expect(name).toBe("dbops-app");
-    expect(Object.keys(services)).toEqual(["postgres", "migrations", "app", "nginx"]);
+    expect(Object.keys(services)).toEqual(["postgres", "migrations", "app", "nginx", "backup"]);
+    expect(Object.keys(services).filter((service) => services[service]!.profiles)).toEqual(["backup"]);
   });
 
   test.each(Object.entries(services))("%s is hardened", (_, service) => {
@@ -80,7 +82,7 @@ describe("compose.yaml", () => {
   });
 
   test("what keeps running says how long it may take to stop, and is checked often while it starts", () => {
-    for (const service of ["postgres", "app", "nginx"]) {
+    for (const service of ["postgres", "app", "nginx", "backup"]) {
       expect(services[service]!.stop_grace_period).toMatch(/^\d+s$/);
       expect(services[service]!.healthcheck?.start_interval).toBe("250ms");
     }
@@ -108,6 +110,11 @@ describe("the overlays", () => {
       expect(services[slot]?.extends).toEqual({ file: "compose.yaml", service: "app" });
     }
     expect(text("production.yaml")).toContain("build: !reset null");
+  });
+
+  test("the image of backups is of the same Postgres and Bun as the rest", () => {
+    const froms = [...text("backup/Dockerfile").matchAll(/^FROM (\S+)/gm)].map(([, image]) => image!);
+    expect(froms).toEqual([imageNames.bun, imageNames.postgres]);
   });
 });
 

@@ -17,6 +17,7 @@ test("the shipped file is valid, and what it does not say has a default", () => 
     keepReleases: 5,
     freeGigabytes: 1,
     keepPrevious: "stopped",
+    backup: "beforeMigrations",
     stopFirst: [],
     hooks: {},
   });

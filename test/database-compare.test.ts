@@ -9,6 +9,7 @@ const settings = {
   connectionLimit: -1,
   grants: ['"odd one" CONNECT f', "lister CONNECT t"],
   parameters: [],
+  comment: null,
 };
 const expected = manifestAt("2026-11-21T03:00:00Z", {
   ...{ settings, roles: ["shop", "odd one", "lister", "writer"], largeObjects: 3 },

@@ -24,27 +24,41 @@ function fakePsql(errors: readonly (Error | undefined)[]) {
 
 describe("swapScript()", () => {
   test("closes the door, sends everybody away, renames both in one transaction, and opens it again", () => {
-    expect(swapScript(swap)).toBe(`set synchronous_commit = off;
-alter database "o""dd" allow_connections false;
-set synchronous_commit = on;
-do $$
-begin
-  for tries in 1..5000 loop
-    perform pg_terminate_backend(pid) from pg_stat_activity
-      where datname in ('o"dd', 'it''s new') and (
+    const sessions = `datname in ('o"dd', 'it''s new') and (
         backend_type in ('client backend', 'parallel worker', 'logical replication worker')
         or (select rolsuper from pg_roles where rolname = current_user)
-      );
+      )`;
+    expect(swapScript(swap)).toBe(`set synchronous_commit = off;
+alter database "o""dd" allow_connections false;
+\\if :ERROR
+\\else
+set synchronous_commit = on;
+do $$
+declare
+  begun timestamptz := clock_timestamp();
+begin
+  loop
+    perform pg_terminate_backend(pid) from pg_stat_activity where ${sessions};
     exit when not found;
+    if clock_timestamp() > begun + interval '3 s' then
+      raise exception using errcode = '55006', message = 'these sessions do not end: ' || (
+        select string_agg(format('%s (%s, %s)', pid, coalesce(usename, backend_type), coalesce(state, 'at work')), ', ')
+        from pg_stat_activity where ${sessions}
+      );
+    end if;
     perform pg_sleep(0.002);
     perform pg_stat_clear_snapshot();
   end loop;
 end $$;
+\\if :ERROR
+\\else
 begin;
 alter database "o""dd" rename to "kept";
 alter database "it's new" rename to "o""dd";
 alter database "kept" allow_connections true;
-commit;`);
+commit;
+\\endif
+\\endif`);
   });
 
   test("one name where nothing is live", () => {
@@ -55,7 +69,7 @@ commit;`);
 });
 
 const inUse = () => new SqlError("55006", 'database "shop" is being accessed by other users', "ERROR:  55006");
-const opened = ["rollback", 'alter database "o""dd" allow_connections true'];
+const opened = ["rollback; set synchronous_commit = on", 'alter database "o""dd" allow_connections true'];
 
 describe("swapDatabases()", () => {
   test("tries again when somebody got in between, with the door open meanwhile", async () => {
@@ -89,11 +103,26 @@ describe("swapDatabases()", () => {
   });
 });
 
-test("reopen() does what it can, and no more", async () => {
-  const refusing: Psql = {
-    rows: () => Promise.reject(new Error("no")),
-    execute: () => Promise.reject(new Error("no")),
+test("where the door cannot be opened again, that is said first of all", async () => {
+  const sent: string[] = [];
+  const psql: Psql = {
+    rows: () => Promise.reject(new Error("not asked")),
+    async execute(statements) {
+      sent.push(statements);
+      if (statements.includes("rename")) throw inUse();
+      throw new SqlError("XX000", "tuple concurrently updated", "");
+    },
     close: async () => {},
   };
-  expect(await reopen(refusing, { live: "shop" })).toBeUndefined();
+  expect(await reopen(psql, { live: "shop" })).toBe(false);
+  const failure = await swapDatabases(psql, { live: "shop", next: "new", keep: "kept" }).catch(
+    (error: Failure) => error,
+  );
+  expect(formatFailure(failure as Failure)).toBe(
+    `"shop" has its name, and TAKES NO CONNECTIONS: the restored "new" could not take its place: database "shop" is being accessed by other users
+  | ERROR:  55006
+  next: psql: alter database "shop" allow_connections true;      # first of all
+  next: select pid, usename, backend_type, state from pg_stat_activity where datname = 'shop';
+  next: the same command again`,
+  );
 });

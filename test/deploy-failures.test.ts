@@ -10,6 +10,7 @@ import {
   nginxRefuses,
   notSeen,
   pullFailed,
+  schemaRefused,
 } from "../scripts/lib/deploy-failures.ts";
 import type { Plan } from "../scripts/lib/deploy-plan.ts";
 import { Failure, formatFailure } from "../scripts/lib/failure.ts";
@@ -255,5 +256,19 @@ test("checkArchitecture() accepts the server's own, and says how to build for it
 test("cutOff() names the setting", () => {
   expect(cutOff("blue", 7)).toBe(
     "some requests or websockets of app-blue took longer than 7 s and were cut off (deploy.drainSeconds)",
+  );
+});
+
+test("schemaRefused() names the data of then last: it costs what was written since", () => {
+  const plan = { release: 7, schemaAhead: { live: "20260301090000", release: "20260101090000" } } as Plan;
+  const command =
+    "bun scripts/restore.ts 2026-11-21T03-00-00Z-4f2c1a2b --on production --confirm shop --to-version 20260101090000";
+  expect(said(schemaRefused(plan, "/health/database answers 503", "", true, [`${command}   # the data of then`]))).toBe(
+    `Release 7 does not fit the database: it was built for 20260101090000, the database is at 20260301090000, and /health/database answers 503
+  next: bun scripts/rollback.ts --list
+  next: if you know that it works: the same command with --ignore-schema
+  next: ${command}   # the data of then
+  read: docs/runbook/rollback-refused.md
+exit 5`,
   );
 });

@@ -1,6 +1,6 @@
 // scripts/lib/deploy-plan.ts: from what a server says and what is wanted, exactly what a deploy does, or why it does not begin.
 import { describe, expect, test } from "bun:test";
-import { parseConfig, type Settings } from "../scripts/lib/config.ts";
+import { type Config, parseConfig, type Settings } from "../scripts/lib/config.ts";
 import { formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "../scripts/lib/deploy-plan.ts";
 import { type Failure, formatFailure } from "../scripts/lib/failure.ts";
 import { parseReference } from "../scripts/lib/image.ts";
@@ -12,7 +12,7 @@ const digest = (character: string) => `sha256:${character.repeat(64)}`;
 const pinned = (character: string) => `${name}@${digest(character)}`;
 const now = Date.UTC(2026, 0, 2, 12) / 1000;
 
-function settings(deploy: Partial<Settings["deploy"]> = {}): Settings {
+function settings(deploy: Partial<Settings["deploy"]> = {}, more: Partial<Config> = {}): Settings {
   return parseConfig({
     name: "shop",
     database: "shop",
@@ -20,6 +20,7 @@ function settings(deploy: Partial<Settings["deploy"]> = {}): Settings {
     schema: { criticalTables: [], extensions: [] },
     environments: { local: {} },
     deploy,
+    ...more,
   });
 }
 
@@ -157,10 +158,10 @@ describe("planDeploy(), whole", () => {
       previous: undefined,
       steps: [
         { name: "lock", says: "one deploy at a time" },
+        { name: "backup", says: "none: there is no database yet" },
         { name: "upload", says: "the files and values of this project to /opt/shop/releases/1" },
         { name: "image", says: `pull ${pinned("d")}` },
         { name: "files", says: "/opt/shop gets the files of release 1, once nginx has accepted its own" },
-        { name: "backup", says: "none: this kit has no backup verb yet, so there is no way back for data" },
         { name: "services", says: "start postgres, start nginx" },
         { name: "migrate", says: "2 pending: 20260101090000, 20260102090000" },
         { name: "start", says: "app-blue, beside nothing" },
@@ -171,6 +172,7 @@ describe("planDeploy(), whole", () => {
       ],
       services: ["postgres", "nginx"],
       pending: ["20260101090000", "20260102090000"],
+      backup: false,
       workers: [],
       removals: [],
       downtime: [],
@@ -179,10 +181,10 @@ describe("planDeploy(), whole", () => {
     expect(formatPlan(plan, wanted(), "app.example.com")).toBe(
       `==> shop on app.example.com: release 1 into blue; nothing serves yet
   lock      one deploy at a time
+  backup    none: there is no database yet
   upload    the files and values of this project to /opt/shop/releases/1
   image     pull ${pinned("d")}
   files     /opt/shop gets the files of release 1, once nginx has accepted its own
-  backup    none: this kit has no backup verb yet, so there is no way back for data
   services  start postgres, start nginx
   migrate   2 pending: 20260101090000, 20260102090000
   start     app-blue, beside nothing
@@ -226,6 +228,7 @@ describe("planDeploy(), whole", () => {
       ],
       services: [],
       pending: [],
+      backup: false,
       workers: ["worker"],
       removals: [
         { release: 1, imageId: "sha256:id1" },
@@ -306,6 +309,14 @@ const rows: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted>
       services: services("app-blue", "migrations", "nginx", "postgres"),
     },
     plan: { services: ["postgres", "nginx"], downtime: [] },
+  },
+  {
+    name: "what makes backups is recreated without asking: nobody is served by it",
+    state: {
+      containers: [...serving.containers, container("backup")],
+      services: [...services(), service("backup", { changed: true })],
+    },
+    plan: { services: ["backup"], downtime: [], nothing: false },
   },
   {
     name: "the slots and the migrations never count as changed services",
@@ -520,6 +531,74 @@ const texts: { name: string; state?: Partial<ServerState>; want?: Partial<Wanted
     says: "start postgres, recreate nginx",
   },
 ];
+const more = ["20260101090000", "20260102090000", "20260103090000"];
+const withBackups = (deploy: Partial<Settings["deploy"]> = {}) => settings(deploy, { backup: { bucket: "backups" } });
+const stopped = serving.containers.map((one) => (one.service === "postgres" ? { ...one, status: "exited" } : one));
+const backups: {
+  name: string;
+  state?: Partial<ServerState>;
+  want?: Partial<Wanted>;
+  backup: boolean;
+  says?: string;
+}[] = [
+  { name: "nothing to migrate", want: { migrations: more.slice(0, 2) }, backup: false },
+  {
+    name: "the first one",
+    backup: true,
+    says: "back up the database first (the first one)",
+  },
+  {
+    name: "after others",
+    want: { lastBackup: { bytes: 4_100_000_000, seconds: 38.2 } },
+    backup: true,
+    says: "back up the database first (last one 4.1 GB, 38 s)",
+  },
+  {
+    name: "--no-backup",
+    want: { noBackup: true },
+    backup: false,
+    says: "none: --no-backup, so there is no way back for data",
+  },
+  {
+    name: "switched off",
+    want: { settings: withBackups({ backup: "never" }) },
+    backup: false,
+    says: 'none: deploy.backup is "never", so there is no way back for data',
+  },
+  {
+    name: "nowhere to go",
+    want: { settings: settings() },
+    backup: false,
+    says: "none: dbops.config.ts has no `backup`, so there is no way back for data",
+  },
+  {
+    name: "the first deploy",
+    state: { applied: undefined, live: undefined, liveRelease: undefined, records: [], containers: [] },
+    backup: false,
+    says: "none: there is no database yet",
+  },
+  {
+    name: "what a first deploy that failed has left is a database",
+    state: { applied: [], live: undefined, liveRelease: undefined, records: [], containers: [container("postgres")] },
+    backup: true,
+    says: "back up the database first (the first one)",
+  },
+  {
+    name: "Postgres is down, and shall be started without",
+    state: { applied: undefined, containers: stopped },
+    want: { noBackup: true },
+    backup: false,
+    says: "none: --no-backup, so there is no way back for data",
+  },
+  { name: "a rollback", want: { again: release(1) }, backup: false },
+];
+test.each(backups)("a backup before the migrations: $name", ({ state, want, backup, says }) => {
+  const plan = planDeploy({ ...serving, ...state }, wanted({ settings: withBackups(), migrations: more, ...want }));
+  expect([plan.backup, said(plan, "backup")]).toEqual([backup, says!]);
+  // Before anything else is done there.
+  if (backup) expect(plan.steps.slice(0, 3).map(({ name }) => name)).toEqual(["lock", "backup", "upload"]);
+});
+
 test.each(texts)("the plan says it: $name", ({ state, want, step, says }) => {
   expect(said(planDeploy({ ...serving, ...state }, wanted(want)), step)).toBe(says!);
 });
@@ -704,6 +783,17 @@ exit 3`,
     message: `Nothing was changed: Postgres does not run there, and a rollback does not start it before it knows the schema
   next: on the server: cd /opt/shop; docker compose up --detach --wait postgres
   next: the same command again
+  read: docs/runbook/database-unhealthy.md
+exit 3`,
+  },
+  {
+    name: "no backup before the migrations, because Postgres does not run",
+    state: { applied: undefined, containers: stopped },
+    want: { settings: withBackups() },
+    message: `Nothing was changed: Postgres does not run there, and without it there is no backup before the migrations
+  next: on the server: cd /opt/shop; docker compose up --detach --wait postgres
+  next: the same command again
+  next: or without a backup: the same command with --no-backup
   read: docs/runbook/database-unhealthy.md
 exit 3`,
   },

@@ -45,3 +45,21 @@ test("a page of the runbook says what it means, what it costs, how to look, what
     expect(found.slice(0, sections.length), path).toEqual(sections);
   }
 });
+
+test("the runbook's index has the sentences of backup and restore as the code has them", () => {
+  const code = filesIn("scripts").map(textOf).join("\n");
+  const own = /restore-|wrong-backup|backup-missing|bucket-gone|lost-passphrase|drill/;
+  const rows = textOf("docs/runbook/README.md")
+    .split("\n")
+    .filter((line) => own.test(/\]\(([^)]+)\)[^(]*$/.exec(line)?.[1] ?? ""));
+  expect(rows.length).toBeGreaterThan(6);
+  // A value stands for "…"; what Postgres says itself is in no file of ours.
+  const foreign = ["No space left on device", "could not extend file"];
+  const sentences = rows.flatMap((row) =>
+    [...row.split(" | ")[0]!.matchAll(/`([^`]+)`/g)].map(([, sentence]) => sentence!),
+  );
+  const missing = sentences
+    .filter((sentence) => !foreign.includes(sentence))
+    .filter((sentence) => !sentence.split("…").every((part) => code.includes(part.trim())));
+  expect(missing).toEqual([]);
+});

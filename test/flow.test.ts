@@ -9,7 +9,7 @@ import { identify, isRunning } from "../scripts/lib/process.ts";
 import { run } from "../scripts/lib/run.ts";
 import { poll } from "../scripts/lib/wait.ts";
 import { watchArgv } from "./lab/argv-watch.ts";
-import { cases, outcomeOf } from "./lab/flow-cases.ts";
+import { cases, line, outcomeOf } from "./lab/flow-cases.ts";
 import { childrenOf } from "./lab/processes.ts";
 import { programs, repository } from "./lab/repository.ts";
 
@@ -31,6 +31,19 @@ describe("what comes out", () => {
     rmSync(folder, { recursive: true });
     expect(results.map(({ stdout }) => JSON.parse(stdout))).toEqual([expected, expected]);
   }, 100_000);
+});
+
+test("who does not read hears of a failure all the same, at once and only once; and of no end that is a good one", async () => {
+  const heard: unknown[] = [];
+  const onFailure = (error: unknown) => heard.push((error as Error).message);
+  const unread = flow(line("head -c 1000 /dev/zero; exit 7", "cat"), { onFailure });
+  expect(await poll({ seconds: 10 }, async () => heard[0])).toBe("a failed: it exited with 7");
+  await unread.stop();
+  const good = flow(line("echo", "cat"), { onFailure });
+  for await (const _ of good.output);
+  await good.stop();
+  await flow(line("sleep 100", "cat"), { onFailure }).stop();
+  expect(heard).toEqual(["a failed: it exited with 7"]);
 });
 
 describe("nobody is left", () => {

@@ -17,6 +17,7 @@ test.each([
       connectionLimit: 5,
       grants: ["PUBLIC CONNECT f"],
       parameters: [{ role: null, parameter: "a.b", value: "" }],
+      comment: "it's ü",
     },
   }),
 ])("written and read again: %#", (manifest) => {

@@ -1,6 +1,7 @@
 // scripts/lib/release.ts: what a server remembers about its releases, and which of them may go.
 import { describe, expect, test } from "bun:test";
 import {
+  backupFor,
   chooseTarget,
   formatHistory,
   keptIn,
@@ -11,6 +12,7 @@ import {
   planPrune,
   type Release,
   type Removal,
+  restoreCommand,
   successes,
 } from "../scripts/lib/release.ts";
 
@@ -171,6 +173,59 @@ release  verb      outcome  when (UTC)           took    schema          who    
 `.trim(),
   );
   expect(formatHistory([], undefined)).toBe("There is no release yet.");
+});
+
+describe("backupFor() is the newest backup that was made before anything was migrated beyond a release", () => {
+  const at = (schemaVersion: string, backup?: string) => ({ schemaVersion, ...(backup && { backup }) });
+  const rows: { name: string; records: Release[]; of: number; backup: string | undefined }[] = [
+    { name: "none was made", records: [record(1, at("1")), record(2, at("2"))], of: 1, backup: undefined },
+    {
+      name: "the one of the next deploy",
+      records: [record(1, at("1")), record(2, at("2", "b2"))],
+      of: 1,
+      backup: "b2",
+    },
+    {
+      name: "not one that was made when the schema was further already",
+      records: [record(1, at("1")), record(2, at("2", "b2")), record(3, at("3", "b3"))],
+      of: 1,
+      backup: "b2",
+    },
+    {
+      name: "of the release before the last",
+      records: [record(1, at("1")), record(2, at("2", "b2")), record(3, at("3", "b3"))],
+      of: 2,
+      backup: "b3",
+    },
+    {
+      name: "of a deploy that failed, whose migrations stayed",
+      records: [record(1, at("1")), record(2, { ...at("2", "b2"), outcome: "failed" }), record(3, at("3", "b3"))],
+      of: 1,
+      backup: "b2",
+    },
+    {
+      name: "the newer of two: the database was restored, and migrated again",
+      records: [
+        record(1, at("1")),
+        record(2, at("2", "b2")),
+        record(1, { ...at("1"), verb: "rollback" }),
+        record(3, at("2", "b3")),
+      ],
+      of: 1,
+      backup: "b3",
+    },
+  ];
+  test.each(rows)("$name", ({ records, of, backup }) => {
+    expect(backupFor(records, records.find(({ release }) => release === of)!)).toBe(backup!);
+  });
+
+  test("and the command says up to where the migrations go, where the server has newer ones", () => {
+    const command = "bun scripts/restore.ts 2026-11-21T03-00-00Z-4f2c1a2b --on production --confirm shop";
+    expect(restoreCommand("2026-11-21T03-00-00Z-4f2c1a2b", "shop")).toBe(command);
+    expect(restoreCommand("2026-11-21T03-00-00Z-4f2c1a2b", "shop", "20260101090000")).toBe(
+      `${command} --to-version 20260101090000`,
+    );
+  });
 });
 
 describe("chooseTarget() without a number", () => {

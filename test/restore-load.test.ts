@@ -2,6 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { asFailure } from "../scripts/lib/failure.ts";
 import type { Place } from "../scripts/lib/place.ts";
+import { createProgress } from "../scripts/lib/progress.ts";
 import { archiveStage, type Loading, load, textStage } from "../scripts/lib/restore-load.ts";
 import { kindOfFile, type OpenSource } from "../scripts/lib/restore-source.ts";
 import { manifestAt } from "./lab/backup-samples.ts";
@@ -20,6 +21,9 @@ async function* emptyText(): AsyncGenerator<Uint8Array> {}
 const options =
   "PGOPTIONS=-c synchronous_commit=off -c maintenance_work_mem=256MB -c statement_timeout=0 -c lock_timeout=0";
 
+const toItsEnd = ["sh", "-c", '"$@" && cat > /dev/null', "sh"];
+const words = ["pg_restore", "--no-password", "--exit-on-error"];
+
 test.each([
   [1000, 18, ["--single-transaction"]],
   [1001, 18, ["--transaction-size=1000"]],
@@ -29,7 +33,7 @@ test.each([
   const manifest = manifestAt("2026-11-21T03:00:00Z", { rows });
   expect(archiveStage({ place, target: "new", source: { ...source, manifest }, major })).toEqual({
     name: "pg_restore",
-    argv: ["in new", "env", options, "pg_restore", "--no-password", "--exit-on-error", ...transaction, "--dbname=new"],
+    argv: ["in new", "env", options, ...toItsEnd, ...words, ...transaction, "--dbname=new"],
   });
 });
 
@@ -58,12 +62,21 @@ describe("SQL text", () => {
   const cat = { client: () => ({ argv: ["cat"] }) } as unknown as Place;
 
   async function loaded(...chunks: string[]) {
-    const meter = { at() {}, end() {} };
+    const meter = { at() {}, clear() {}, end() {} };
     async function* read() {
       for (const chunk of chunks) yield Buffer.from(chunk);
     }
     const interrupted = new AbortController().signal;
-    const job: Loading = { place: cat, source: { ...source, read }, target: "new", major: 18, meter, interrupted };
+    const progress = createProgress();
+    const job: Loading = {
+      place: cat,
+      source: { ...source, read },
+      target: "new",
+      major: 18,
+      meter,
+      progress,
+      interrupted,
+    };
     return await load(job).then(
       () => "loaded",
       (error) => [asFailure(error).exitCode, asFailure(error).message],

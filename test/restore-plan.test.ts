@@ -2,7 +2,14 @@
 import { describe, expect, test } from "bun:test";
 import { asFailure, formatFailure } from "../scripts/lib/failure.ts";
 import type { Manifest } from "../scripts/lib/manifest.ts";
-import { formatPlan, type Observed, planRestore, type Source, type Wanted } from "../scripts/lib/restore-plan.ts";
+import {
+  chooseTables,
+  formatPlan,
+  type Observed,
+  planRestore,
+  type Source,
+  type Wanted,
+} from "../scripts/lib/restore-plan.ts";
 import { manifestAt } from "./lab/backup-samples.ts";
 
 const manifest = (changes: Partial<Manifest> = {}) => manifestAt("2026-11-21T03:00:00Z", changes);
@@ -56,9 +63,9 @@ describe("formatPlan()", () => {
     expect(textOf(file, { into: "look" }, { databases })).toBe(`Restore of old.sql.gz.gpg, 1.5 MB
   on deploy@app.example.com
   1. remove "shop_restore_20261120T100000", left by a restore that was cut off
-  2. restore into a new database "look"
+  2. restore into a new database "shop_restore_20261121T150000"
   3. check that it is whole
-  4. stop there: the live database is not touched
+  4. call it "look": the live database is not touched
   warning: there is no manifest: how many rows it should have, nobody knows; it is proven that the file is whole, no more`);
   });
 
@@ -121,6 +128,27 @@ describe("planRestore() refuses", () => {
       `Cannot restore into "postgres": there is a database of that name already
   next: another name: --into postgres_2`,
     ]);
+  });
+
+  test.each([
+    ["no such table", "reader", 'Cannot restore the table "reader": the backup has no such table'],
+    ["one in several schemas", "log", 'Cannot restore the table "log": there are audit.log and Old.log'],
+  ])("single tables: %s", (_, table, sentence) => {
+    const rows = { "public.accounts": 12, "audit.log": 1, "Old.log": 2 };
+    expect(refused(source({ rows }), { tables: ["accounts", table] })).toEqual([
+      2,
+      `${sentence}\n  next: the same command with --tables SCHEMA.TABLE`,
+    ]);
+  });
+
+  test("no name that may be one: of a partitioned table, in one schema only, or of a backup that nobody has counted", () => {
+    const rows = { "public.accounts": 12, "audit.log": 1, "audit.accounts": 2 };
+    const tables = ["accounts", "public.accounts", "log", "parts"];
+    expect(chooseTables(tables, [...Object.keys(rows), "audit.parts"])).toEqual([
+      ...["public.accounts", "public.accounts", "audit.log", "audit.parts"],
+    ]);
+    textOf(source({ rows, partitioned: ["audit.parts"] }), { tables });
+    textOf(source({ rows: {}, tables: ["other*"] }), { tables: ["other_1"] });
   });
 
   test("nothing where the disk cannot be asked", () => {

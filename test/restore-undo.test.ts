@@ -42,11 +42,22 @@ describe("planUndo()", () => {
     expect(planUndo("shop", databases.slice(2), now).keep).toBeUndefined();
   });
 
+  test("refuses where somebody would keep everybody out for as long as the swap tries", () => {
+    expect(textOf(() => planUndo("shop", databases, now, { shop: 1, postgres: 1 }))).toEqual([
+      3,
+      `Cannot swap back: prepared transactions keep "shop" from being renamed
+  next: select * from pg_prepared_xacts;
+  next: the same command again`,
+    ]);
+    expect(planUndo("shop", databases, now, { postgres: 1 }).keep).toBeDefined();
+  });
+
   test("refuses where there is no way back", () => {
     expect(textOf(() => planUndo("shop", ["postgres", "shop"], now))).toEqual([
       3,
       `There is nothing to undo: no database is called shop_before_…
-  next: bun scripts/backup.ts list`,
+  next: bun scripts/backup.ts list      # what was live before is the one with the label before-restore
+  read: docs/runbook/wrong-backup-restored.md`,
     ]);
   });
 });
@@ -70,10 +81,10 @@ describe("planClean()", () => {
   });
 
   test("what people read", () => {
-    expect(formatCleaned({ removed: [], stay: [] })).toBe("Nothing to remove");
-    expect(formatCleaned({ removed: ["a", "b"], stay: ["c", "d"] })).toBe(
+    expect(formatCleaned({ removed: [], stay: [] }, "local")).toBe("Nothing to remove");
+    expect(formatCleaned({ removed: ["a", "b"], stay: ["c", "d"] }, "production")).toBe(
       `Removed a, b; there are still c, d
-  next: bun scripts/restore.ts d --clean      # only when nobody wants it back`,
+  next: bun scripts/restore.ts d --clean --on production      # only when nobody wants it back`,
     );
   });
 });

@@ -1,6 +1,7 @@
 // scripts/lib/retention.ts: which backups may go, and above all which never do.
 import { expect, test } from "bun:test";
 import type { Backup, Remains } from "../scripts/lib/backup-list.ts";
+import { beforeRestore } from "../scripts/lib/manifest.ts";
 import { type Keep, planPrune } from "../scripts/lib/retention.ts";
 import { backupAt, proofAt } from "./lab/backup-samples.ts";
 
@@ -12,6 +13,9 @@ const broken = (hour: string) => at(hour, { broken: "database.dump.gpg is missin
 const partial = (hour: string) => backupAt(`${hour}:00:00Z`, {}, { tables: ["accounts"] });
 const proven = (hour: string, proof = {}) => at(hour, { proofs: [proofAt(`${hour}:30:00Z`, proof)] });
 
+const local = (hour: string) => backupAt(`${hour}:00:00Z`, {}, { environment: "local" });
+const replaced = (hour: string) => backupAt(`${hour}:00:00Z`, {}, { label: beforeRestore });
+
 const gfs = (changes: Partial<Exclude<Keep, { days: number }>> = {}): Keep => ({
   ...{ daily: 0, weekly: 0, monthly: 0, yearly: 0 },
   ...changes,
@@ -19,6 +23,18 @@ const gfs = (changes: Partial<Exclude<Keep, { days: number }>> = {}): Keep => ({
 
 /** Newest first, as the listing has them. */
 const rows: { name: string; keep: Keep; backups: Backup[]; stays: string[] }[] = [
+  {
+    name: "one made on a laptop does not stand in for production's of that day",
+    keep: gfs({ daily: 1 }),
+    backups: [local("2026-11-21T12"), at("2026-11-21T03"), local("2026-11-20T12"), at("2026-11-20T03")],
+    stays: ["2026-11-21T12 newest, daily", "2026-11-21T03 newest, daily"],
+  },
+  {
+    name: "one made before a restore holds what somebody wanted to be rid of, and stands in for none",
+    keep: gfs({ daily: 1 }),
+    backups: [replaced("2026-11-21T10"), at("2026-11-21T03"), replaced("2026-11-20T10"), at("2026-11-20T03")],
+    stays: ["2026-11-21T10 before-restore", "2026-11-21T03 newest, daily"],
+  },
   { name: "of nothing, nothing", keep: gfs({ daily: 7 }), backups: [], stays: [] },
   {
     name: "the only one, whatever the rules",
@@ -97,6 +113,18 @@ const rows: { name: string; keep: Keep; backups: Backup[]; stays: string[] }[] =
       proven("2025-01-01T03"),
     ],
     stays: ["2026-11-21T03 newest, daily", "2025-01-02T03 proven"],
+  },
+  {
+    name: "the last word counts: one that was good and is damaged by now proves nothing any more",
+    keep: gfs({ daily: 1 }),
+    backups: [
+      at("2026-11-21T03"),
+      at("2026-11-14T03", {
+        proofs: [proofAt("2026-11-20T03:00:00Z", { equal: false }), proofAt("2026-11-15T03:00:00Z")],
+      }),
+      proven("2026-11-07T03"),
+    ],
+    stays: ["2026-11-21T03 newest, daily", "2026-11-07T03 proven"],
   },
   {
     name: "reading it to its end is no restore",

@@ -34,7 +34,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     false,
     2,
     `${host} does not know the key id in BACKUP_ACCESS_KEY_ID
-  next: give BACKUP_ACCESS_KEY_ID and BACKUP_SECRET_ACCESS_KEY the values of a key of this storage, then run this again`,
+  next: give BACKUP_ACCESS_KEY_ID and BACKUP_SECRET_ACCESS_KEY the values of a key of this storage, then run this again
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "secret",
@@ -42,7 +43,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     false,
     2,
     `the secret in BACKUP_SECRET_ACCESS_KEY does not belong to the key id in BACKUP_ACCESS_KEY_ID
-  next: give BACKUP_SECRET_ACCESS_KEY its right value, then run this again`,
+  next: give BACKUP_SECRET_ACCESS_KEY its right value, then run this again
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "rights",
@@ -50,7 +52,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     false,
     2,
     `the key in BACKUP_ACCESS_KEY_ID has no right to do that in the bucket "acme-backups"
-  next: give the key this right at the storage, then run this again`,
+  next: give the key this right at the storage, then run this again
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "rights, of a HEAD request",
@@ -58,7 +61,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     false,
     2,
     `the key in BACKUP_ACCESS_KEY_ID has no right to do that in the bucket "acme-backups"
-  next: give the key this right at the storage, then run this again`,
+  next: give the key this right at the storage, then run this again
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "bucket",
@@ -66,7 +70,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     false,
     2,
     `${host} has no bucket "acme-backups"
-  next: create the bucket, or correct backup.bucket in dbops.config.ts, then run this again`,
+  next: create the bucket, or correct backup.bucket in dbops.config.ts, then run this again
+  read: docs/runbook/bucket-gone.md`,
   ],
   ["object", answered(404, "NoSuchKey"), false, 1, "there is no such object"],
   [
@@ -144,7 +149,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     true,
     1,
     `nothing listens at ${host}
-  next: curl --verbose https://${host}`,
+  next: curl --verbose https://${host}
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "DNS",
@@ -152,7 +158,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     true,
     1,
     `the host name ${host} cannot be resolved
-  next: nslookup ${host}`,
+  next: nslookup ${host}
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "TLS",
@@ -186,7 +193,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     true,
     1,
     `${host} gives no answer within 60 s
-  next: curl --verbose https://${host}`,
+  next: curl --verbose https://${host}
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "no route",
@@ -194,7 +202,8 @@ const sentences: [what: string, error: Error, mayPass: boolean, exitCode: number
     true,
     1,
     `there is no way to ${host} from here
-  next: curl --verbose https://${host}`,
+  next: curl --verbose https://${host}
+  read: docs/runbook/bucket-gone.md`,
   ],
   [
     "a proxy's page",

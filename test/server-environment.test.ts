@@ -207,3 +207,30 @@ test("what backups need stays off the server, and is not even asked for", async 
   const { values } = await readServerEnvironment({ ...settings, backup }, directory);
   expect(Object.keys(values).filter((name) => /BACKUP|SHOP/.test(name))).toEqual(["BACKUP_PASSPHRASE"]);
 });
+
+test.each([
+  { recipients: [], passphrase: "asked for" },
+  { recipients: ["key.asc"], passphrase: "not asked for" },
+])(
+  "a server that makes backups itself has what it takes; recipients $recipients: the passphrase is $passphrase",
+  async ({ recipients }) => {
+    const names = ["BACKUP_ACCESS_KEY_ID", "BACKUP_SECRET_ACCESS_KEY", "PING"];
+    const absent = recipients.length > 0 ? "TEST_NOT_THERE" : "TEST_PASSWORD";
+    await writeFile(
+      join(directory, ".env.tpl"),
+      `${minimal}COMPOSE_PROFILES=other,backup\n${names.map((name) => `${name}=secret://TEST_PASSWORD\n`).join("")}BACKUP_PASSPHRASE=secret://${absent}\n`,
+    );
+    Object.assign(process.env, { TEST_PASSWORD: "password" });
+    set.push("TEST_PASSWORD");
+    const { backup } = parseConfig({
+      ...{ name: "shop", database: "shop", app: { command: ["bun"], port: 3000 } },
+      ...{ schema: { criticalTables: [], extensions: [] }, environments: { local: {} } },
+      backup: { bucket: "backups", recipients, pingFrom: "PING" },
+    });
+    const { values, secretNames } = await readServerEnvironment({ ...settings, backup }, directory);
+    const expected = [...names, ...(recipients.length > 0 ? [] : ["BACKUP_PASSPHRASE"])];
+    expect(Object.keys(values).filter((name) => /BACKUP|PING/.test(name))).toEqual(expected);
+    expect(secretNames).toEqual(expect.arrayContaining(expected));
+    expect(values.COMPOSE_PROFILES).toBe("other,backup");
+  },
+);

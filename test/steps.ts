@@ -30,7 +30,7 @@ export async function runStep(step: Step, onLine: (line: string) => void = conso
   }
   const counting = junit ? ["--only-failures", "--reporter=junit", `--reporter-outfile=${junit}`] : [];
   const argv = [...step.argv, ...counting];
-  const program = await start({ argv, environment: step.environment ?? {}, onLine });
+  const program = await start({ argv, environment: step.environment ?? {}, onLine: (line) => onLine(line) });
   const code = await program.ended;
   const seconds = (performance.now() - started) / 1000;
   const { tests, failures, skipped } = junit ? await counts(junit) : { tests: 0, failures: 0, skipped: 0 };

@@ -47,6 +47,44 @@ test("in a log a line every ten seconds, and none for what is done sooner", () =
   ]);
 });
 
+test.each([
+  [false, ["  dump     1.0 MB, 100 kB/s, about 17 min left\n", "  dump     1.0 MB, 50.0 kB/s, about 33 min left\n"]],
+  [
+    true,
+    [
+      "\r\u001b[K  dump     1.0 MB, 1.0 MB/s, about 99 s left",
+      "\r\u001b[K  dump     1.0 MB, 100 kB/s, about 17 min left",
+    ],
+  ],
+])("also while nothing moves (terminal: %p)", (isTTY, lines) => {
+  const written: string[] = [];
+  const times = isTTY ? [1_000, 1_000, 10_000] : [1_000, 10_000, 20_000];
+  let now = 0;
+  let tick = () => {};
+  let isOver = false;
+  const regularly = (_: number, work: () => void) => {
+    tick = work;
+    return () => {
+      isOver = true;
+    };
+  };
+  const meter = transferMeter("dump", { isTTY, write: (text) => written.push(text) }, () => now, regularly);
+  tick();
+  [now] = times as [number];
+  meter.at(1_000_000, 100_000_000);
+  for (const time of times.slice(1)) {
+    now = time;
+    tick();
+  }
+  expect(written).toEqual(lines);
+  meter.clear();
+  now = 100_000;
+  tick();
+  expect(written.slice(lines.length)).toEqual(isTTY ? ["\r\u001b[K"] : []);
+  meter.end();
+  expect(isOver).toBe(true);
+});
+
 test("on a terminal one line that changes four times a second, and is taken away at the end", () => {
   expect(metered(true, [100, 200, 400])).toEqual([
     "\r\u001b[K  dump     100 kB, 1.0 MB/s, about 100 s left",

@@ -24,7 +24,9 @@ export type Listing = {
   /** Newest first, may be empty. */
   backups: Backup[];
   remains: Remains[];
-  /** Manifests that could not be read, a line each. */
+  /** Backups whose manifest could not be read, newest first: nobody knows what they are. */
+  unreadable: { id: string; why: string }[];
+  /** Manifests and proofs that could not be read, a line each. */
   problems: string[];
 };
 
@@ -38,7 +40,7 @@ export async function listBackups(store: Store, project: string): Promise<Listin
     objects.filter(({ key }) => timeOfId(key.split("/")[1] ?? "") !== undefined),
     ({ key }) => key.split("/").slice(0, 2).join("/"),
   );
-  const listing: Listing = { backups: [], remains: [], problems: [] };
+  const listing: Listing = { backups: [], remains: [], unreadable: [], problems: [] };
   await eachAtOnce([...folders], async ([folder, found]) => {
     const bytes = found.reduce((sum, object) => sum + object.bytes, 0);
     const keys = found.map(({ key }) => key);
@@ -50,6 +52,8 @@ export async function listBackups(store: Store, project: string): Promise<Listin
     }
     try {
       const manifest = parseManifest(await store.getText(manifestKey), manifestKey);
+      const copied = folder.split("/")[1] !== manifest.id;
+      if (copied) throw new Failure(`Cannot use ${manifestKey}`, `it is that of ${manifest.id}, and was copied here`);
       const proofKeys = keys
         .filter((key) => /\/proof-[^/]+\.json$/.test(key))
         .sort()
@@ -58,10 +62,13 @@ export async function listBackups(store: Store, project: string): Promise<Listin
       const broken = missingPart(manifest, new Map(found.map((object) => [object.key, object.bytes])), folder);
       listing.backups.push({ id: manifest.id, folder, manifest, bytes, keys, proofs, ...(broken && { broken }) });
     } catch (error) {
-      listing.problems.push(onOneLine(error));
+      const why = onOneLine(error);
+      listing.unreadable.push({ id: folder.split("/")[1]!, why });
+      listing.problems.push(why);
     }
   });
   listing.backups.sort((one, other) => other.id.localeCompare(one.id));
+  listing.unreadable.sort((one, other) => other.id.localeCompare(one.id));
   listing.remains.sort((one, other) => one.folder.localeCompare(other.folder));
   return listing;
 }
@@ -94,39 +101,69 @@ function missingPart(
   return undefined;
 }
 
+/** Made to be gone back to, in case; not what somebody means who asks for the latest one. */
+export const isWhole = ({ manifest }: Pick<Backup, "manifest">) => !manifest.tables && manifest.label !== beforeRestore;
+
+export type Choice = {
+  /** Whose "latest" is meant: nobody wants a developer's rows in production. */
+  environment: string;
+  before?: Date | undefined;
+  /** The very newest, and not the newest that is whole: who asks whether the latest one is good has to hear that it is broken. */
+  evenBroken?: boolean;
+};
+
 /**
- * The backup that is meant: "latest" of the whole database, an id, a full key, or the beginning of an id that only one has.
- * @throws {Failure} exit 2 naming what there is; 3 for one that is broken.
+ * The backup that is meant: "latest" good one of the whole database, an id, a full key, or the beginning of an id that only one has.
+ * @throws {Failure} exit 2 naming what there is; 3 for one that is broken, or when nobody can tell which one is the latest.
  */
-export function chooseBackup({ backups }: Pick<Listing, "backups">, wanted: string, before?: Date): Backup {
-  const whole = backups.filter(
-    ({ manifest, broken }) => !manifest.tables && !broken && manifest.label !== beforeRestore,
-  );
-  const candidates = before ? whole.filter(({ manifest }) => Date.parse(manifest.at) <= before.getTime()) : whole;
-  const known = backups.slice(0, 5).map(({ id }) => id);
-  const next = ["bun scripts/backup.ts list"];
-  const refuse = (why: string) =>
-    new Failure(`Cannot find the backup "${wanted}"`, why, next, {
-      exitCode: exitCodes.usage,
-      ...(known.length > 0 && { details: `the newest are:\n${known.join("\n")}` }),
-    });
-  if (wanted === "latest") {
-    const [newest] = candidates;
-    if (newest) return newest;
-    throw refuse(before ? `none was made at or before ${before.toISOString()}` : "there is none");
-  }
+export function chooseBackup(listing: Pick<Listing, "backups" | "unreadable">, wanted: string, choice: Choice): Backup {
+  if (wanted === "latest") return chooseLatest(listing, choice);
+  const { backups } = listing;
   const id =
     wanted
       .split("/")
       .filter((part) => part.startsWith("20"))
       .at(-1) ?? wanted;
   const found = backups.filter((backup) => backup.id === id || (id.length >= 10 && backup.id.startsWith(id)));
-  if (found.length === 0) throw refuse("there is none of that name");
-  if (found.length > 1) throw refuse(`${found.length} begin like that`);
-  const [backup] = found;
-  const { id: foundId, broken } = backup!;
-  if (broken) throw new Failure(`Backup ${foundId} is broken`, broken, next, { exitCode: exitCodes.saidNo });
-  return backup!;
+  if (found.length === 0) throw notFound(wanted, "there is none of that name", backups);
+  if (found.length > 1) throw notFound(wanted, `${found.length} begin like that`, backups);
+  return unlessBroken(found[0]!);
+}
+
+function unlessBroken(backup: Backup): Backup {
+  if (!backup.broken) return backup;
+  throw new Failure(`Backup ${backup.id} is broken`, backup.broken, [listThem], { exitCode: exitCodes.saidNo });
+}
+
+function chooseLatest({ backups, unreadable }: Pick<Listing, "backups" | "unreadable">, choice: Choice): Backup {
+  const { environment, before, evenBroken = false } = choice;
+  const inTime = (time: string) => !before || Date.parse(time) <= before.getTime();
+  const good = backups.filter((one) => isWhole(one) && (evenBroken || !one.broken) && inTime(one.manifest.at));
+  const newest = good.find(({ manifest }) => manifest.environment === environment);
+  if (!newest) {
+    const others = [...new Set(good.map(({ manifest }) => manifest.environment))];
+    const of = others.length > 0 ? ` of ${environment}, only of ${others.join(", ")}` : "";
+    throw notFound(
+      "latest",
+      before ? `none${of} was made at or before ${before.toISOString()}` : `there is none${of}`,
+      backups,
+    );
+  }
+  const unknown = unreadable.find(({ id }) => id > newest.id && inTime(timeOfId(id)!.toISOString()));
+  if (!unknown) return unlessBroken(newest);
+  const why = `${unknown.id} is newer than ${newest.id}, and what it is cannot be read: ${unknown.why}`;
+  const next = ["the same command again", `the same with ${newest.id} instead of "latest", if that is what you want`];
+  throw new Failure("Nobody can tell which backup is the latest", why, next, { exitCode: exitCodes.saidNo });
+}
+
+const listThem = "bun scripts/backup.ts list";
+
+function notFound(wanted: string, why: string, backups: readonly Backup[]): Failure {
+  const known = backups.slice(0, 5).map(({ id, manifest }) => `${id}   of ${manifest.environment}`);
+  return new Failure(`Cannot find the backup "${wanted}"`, why, [listThem], {
+    exitCode: exitCodes.usage,
+    ...(known.length > 0 && { details: `the newest are:\n${known.join("\n")}` }),
+  });
 }
 
 async function eachAtOnce<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

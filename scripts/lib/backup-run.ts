@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type Clients, type DumpOptions, dumpStage, globalsStage, gzipStage, readClients } from "./backup-programs.ts";
 import { countRows, type Facts, readFacts } from "./catalog.ts";
 import { exitCodes, Failure } from "./failure.ts";
-import { flow } from "./flow.ts";
+import { type FlowOptions, flow } from "./flow.ts";
 import type { Gpg, Lock } from "./gpg.ts";
 import { type Manifest, names, newBackupId } from "./manifest.ts";
 import type { Place } from "./place.ts";
@@ -21,6 +21,8 @@ export type BackupJob = {
   store: Store;
   gpg: Gpg;
   lock: Lock["kind"];
+  /** The name of the passphrase's variable, for RESTORE.txt. */
+  passphraseFrom: string;
   project: string;
   /** Of the project, for its kit's version. */
   directory: string;
@@ -124,13 +126,16 @@ async function dumpAll(job: BackupJob, psql: Psql, id: string, folder: string): 
     const options = { partBytes: partBytesFor(databaseBytes), interrupted: signal, ...(onBytes && { onBytes }) };
     return { name, ...(await store.put(`${folder}/${name}`, output, options)) };
   };
-  const roles = flow([globalsStage(place, isSuperuser), gpg.encrypt()], { interrupted: signal });
+  // At once: a program that has died must not wait behind an upload that hangs, and have its end taken for the upload's fault.
+  const flowing = { interrupted: signal, onFailure: (error: unknown) => giveUp.abort(error) };
+  const roles = flow([globalsStage(place, isSuperuser), gpg.encrypt()], flowing);
   const globals = await put(names.globals, roles.output);
   // As late as possible: from here on nobody can change the structure of a table, and pg_dump has yet to take its own locks.
   const snapshot = await takeSnapshot(psql);
   const dumpOptions = { format, tables, snapshot: snapshot.id };
   const onBytes = (sent: number) => job.onBytes?.(sent, databaseBytes);
-  const dumping = put(names.dump[format], dumped(job, dumpOptions, clients, signal), onBytes);
+  onBytes(0);
+  const dumping = put(names.dump[format], dumped(job, dumpOptions, clients, flowing), onBytes);
   // Meanwhile, in the very same snapshot.
   const looking = readFacts(psql).then(async (facts) => ({
     ...{ facts, rows: await countRows(psql, tables ? [] : snapshot.tables) },
@@ -156,24 +161,24 @@ async function dumpAll(job: BackupJob, psql: Psql, id: string, folder: string): 
     rows,
     ...withoutExtras(facts),
   };
-  await store.put(`${folder}/${names.instructions}`, instructionsOf(manifest));
+  await store.put(`${folder}/${names.instructions}`, instructionsOf(manifest, job.passphraseFrom));
   return manifest;
 }
 
-const instructionsOf = (manifest: Manifest) =>
-  restoreInstructions({ ...manifest, dump: manifest.dump.name, globals: manifest.globals.name });
+const instructionsOf = (manifest: Manifest, passphraseFrom: string) =>
+  restoreInstructions({ ...manifest, dump: manifest.dump.name, globals: manifest.globals.name, passphraseFrom });
 
 function withoutExtras({ at: _, isSuperuser: __, ...facts }: Facts) {
   return facts;
 }
 
 /** The encrypted dump. */
-function dumped({ place, gpg }: BackupJob, options: DumpOptions, clients: Clients, interrupted: AbortSignal) {
+function dumped({ place, gpg }: BackupJob, options: DumpOptions, clients: Clients, flowing: FlowOptions) {
   const dump = dumpStage(place, options, clients);
-  if (options.format === "custom") return flow([dump, gpg.encrypt()], { interrupted }).output;
+  if (options.format === "custom") return flow([dump, gpg.encrypt()], flowing).output;
   // SQL text that is cut off is still SQL text: only its last line tells.
-  const text = untilTrailer(flow([dump], { interrupted }).output);
-  return flow([gzipStage, gpg.encrypt()], { input: text, interrupted }).output;
+  const text = untilTrailer(flow([dump], flowing).output);
+  return flow([gzipStage, gpg.encrypt()], { ...flowing, input: text }).output;
 }
 
 /** Whichever fails first ends the other, which is waited for: what goes on would disturb what comes next. */

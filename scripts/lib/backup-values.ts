@@ -44,10 +44,26 @@ export type BucketValues = Pick<BackupValues, "credentials" | "secrets">;
 /** And what opens a backup in it. */
 export type ReadingValues = BucketValues & Pick<BackupValues, "passphrase" | "passphraseFrom">;
 
-/** @throws {Failure} exit 2, like the other two, naming every value that is missing at once, and never one of them. */
+/** And where the notifications go. */
+export type WatchingValues = BucketValues & Pick<BackupValues, "values">;
+
+/** And all of these. */
+export type DrillValues = ReadingValues & WatchingValues;
+
+/** @throws {Failure} exit 2, like the other ones, naming every value that is missing at once, and never one of them. */
 export async function readBucketValues(settings: Settings, directory: string): Promise<BucketValues> {
   const { accessKeyFrom, secretKeyFrom } = backupSettings(settings);
   return bucketValues(settings, await valuesOf([accessKeyFrom, secretKeyFrom], [], settings, directory));
+}
+
+/** For a file of this machine, which needs no bucket. */
+export async function readPassphrase(
+  settings: Settings,
+  directory: string,
+): Promise<Omit<ReadingValues, "credentials">> {
+  const { passphraseFrom = "BACKUP_PASSPHRASE" } = settings.backup ?? {};
+  const passphrase = (await valuesOf([], [passphraseFrom], settings, directory))[passphraseFrom];
+  return { passphrase, passphraseFrom, secrets: formsOf(passphrase === undefined ? [] : [passphrase]) };
 }
 
 /** For backups that were made before: what opens them, each one's manifest says, and not today's settings. */
@@ -55,6 +71,22 @@ export async function readReadingValues(settings: Settings, directory: string): 
   const { accessKeyFrom, secretKeyFrom, passphraseFrom } = backupSettings(settings);
   const values = await valuesOf([accessKeyFrom, secretKeyFrom], [passphraseFrom], settings, directory);
   return { ...bucketValues(settings, values), passphrase: values[passphraseFrom], passphraseFrom };
+}
+
+/** For whoever looks how old they are. */
+export async function readWatchingValues(settings: Settings, directory: string): Promise<WatchingValues> {
+  const { accessKeyFrom, secretKeyFrom } = backupSettings(settings);
+  const useful = settings.notifications.map(({ urlFrom }) => urlFrom);
+  const values = await valuesOf([accessKeyFrom, secretKeyFrom], useful, settings, directory);
+  return { ...bucketValues(settings, values), values };
+}
+
+/** For whoever opens one and tells people what was found. */
+export async function readDrillValues(settings: Settings, directory: string): Promise<DrillValues> {
+  const { accessKeyFrom, secretKeyFrom, passphraseFrom } = backupSettings(settings);
+  const useful = [passphraseFrom, ...settings.notifications.map(({ urlFrom }) => urlFrom)];
+  const values = await valuesOf([accessKeyFrom, secretKeyFrom], useful, settings, directory);
+  return { ...bucketValues(settings, values), passphrase: values[passphraseFrom], passphraseFrom, values };
 }
 
 /** For making one. @param recipients files of public keys, instead of those in the settings. */

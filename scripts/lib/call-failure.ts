@@ -20,6 +20,7 @@ const purposes: Readonly<Record<string, (...words: string[]) => string>> = {
   tag_image: (_, tag) => `name the image ${tag}`,
   put_files: (release) => `put the files of release ${release} in place`,
   switch_file: () => "put nginx' upstream file in place",
+  pull_services: (_release, _registry, _user, _seconds, ...services) => `pull the image of ${services.join(", ")}`,
   up_services: (_release, _seconds, ...services) => `start ${services.join(", ")}`,
   up_nginx: () => "start nginx",
   migrate: () => "migrate",

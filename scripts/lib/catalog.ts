@@ -6,7 +6,7 @@ export type Table = { schema: string; name: string };
 
 export type Facts = Pick<
   Manifest,
-  "server" | "databaseBytes" | "largeObjects" | "migrations" | "extensions" | "roles" | "settings"
+  "server" | "databaseBytes" | "partitioned" | "largeObjects" | "migrations" | "extensions" | "roles" | "settings"
 > & {
   /** The server's clock, ISO 8601 UTC. */
   at: string;
@@ -37,6 +37,8 @@ export async function readFacts(psql: Psql): Promise<Facts> {
     to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at,
     (select rolsuper from pg_roles where rolname = current_user) as "isSuperuser",
     pg_database_size(d.oid) as "databaseBytes",
+    (select coalesce(jsonb_agg(n.nspname || '.' || c.relname order by n.nspname, c.relname), '[]') from pg_class c join pg_namespace n on n.oid = c.relnamespace
+      where c.relkind = 'p') as partitioned,
     (select count(*) from pg_largeobject_metadata) as "largeObjects",
     jsonb_build_object(
       'version', current_setting('server_version'), 'versionNumber', current_setting('server_version_num')::int,
@@ -47,7 +49,7 @@ export async function readFacts(psql: Psql): Promise<Facts> {
     (select coalesce(jsonb_agg(distinct r.rolname order by r.rolname), '[]') from pg_shdepend s join pg_roles r on r.oid = s.refobjid
       where s.refclassid = 'pg_authid'::regclass and (s.dbid = d.oid or s.classid = 'pg_database'::regclass and s.objid = d.oid)) as roles,
     jsonb_build_object(
-      'owner', pg_get_userbyid(d.datdba), 'connectionLimit', d.datconnlimit,
+      'owner', pg_get_userbyid(d.datdba), 'connectionLimit', d.datconnlimit, 'comment', shobj_description(d.oid, 'pg_database'),
       'grants', coalesce((select jsonb_agg(format('%s %s %s', case when a.grantee = 0 then 'PUBLIC' else quote_ident(pg_get_userbyid(a.grantee)) end,
         a.privilege_type, a.is_grantable) order by 1) from aclexplode(d.datacl) a), '[]'),
       'parameters', coalesce((select jsonb_agg(jsonb_build_object('role', r.rolname, 'parameter', split_part(p, '=', 1), 'value', substr(p, strpos(p, '=') + 1)) order by r.rolname, p)
@@ -57,7 +59,7 @@ export async function readFacts(psql: Psql): Promise<Facts> {
 }
 
 /** dbmate's own table, wherever the search path has it. */
-async function appliedMigrations(psql: Psql): Promise<string[]> {
+export async function appliedMigrations(psql: Psql): Promise<string[]> {
   const [found] = await psql.rows<{ is: boolean }>(`select to_regclass('schema_migrations') is not null as is`);
   if (!found?.is) return [];
   const rows = await psql.rows<{ version: string }>("select version::text from schema_migrations order by 1");

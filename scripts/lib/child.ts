@@ -90,7 +90,7 @@ export async function copy(from: AsyncIterable<Uint8Array>, to: Writable): Promi
 /** Or never will. */
 function takesMore(to: Writable): Promise<void> {
   return new Promise((resolve) => {
-    const events = ["drain", "close", "error"] as const;
+    const events = ["close", "drain", "error"] as const;
     const done = () => {
       for (const event of events) to.off(event, done);
       resolve();

@@ -60,6 +60,8 @@ const deploy = z.strictObject({
   freeGigabytes: z.number().min(0).default(1),
   /** "running" costs the memory of a second app, and makes a rollback as quick as one reload. */
   keepPrevious: z.enum(["stopped", "running"]).default("stopped"),
+  /** Whether the database is backed up before it is migrated, where `backup` says where to. */
+  backup: z.enum(["beforeMigrations", "never"]).default("beforeMigrations"),
   /** Services of which there must never be two, such as workers: the old one stops before the new one starts. */
   stopFirst: z.array(z.string().regex(/^[a-z0-9][a-z0-9_.-]*$/i, "the name of a service in compose.yaml")).default([]),
   hooks: z.strictObject({ before: hook.optional(), after: hook.optional(), afterFailure: hook.optional() }).default({}),
@@ -89,6 +91,8 @@ const keep = z.union([
   }),
 ]);
 
+const defaultSchedule = "0 3 * * *";
+
 const backup = z.strictObject({
   bucket: z.string().regex(/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/, "the name of a bucket"),
   /** Of the storage, for instance "https://s3.eu-central-003.backblazeb2.com"; without one it is AWS. */
@@ -107,8 +111,8 @@ const backup = z.strictObject({
   /** Files in the repository with OpenPGP public keys, ASCII armored: whoever makes backups cannot read them then. */
   recipients: z.array(z.string().min(1)).default([]),
   keep: keep.prefault({ daily: 7, weekly: 4, monthly: 12 }),
-  /** When `backup schedule` makes one, and when it restores the latest for a proof: five fields of cron, in UTC. */
-  schedule: z.string().default("0 3 * * *"),
+  /** When `backup schedule` makes one: five fields of cron, or six with seconds in front; in UTC. */
+  schedule: z.string().default(defaultSchedule),
   /** A backup older than this is news for the notifications. */
   maximumAgeHours: z.number().min(1).default(26),
   /** Asked after every good backup, for a service that raises the alarm when it is not. */
@@ -173,16 +177,31 @@ export async function loadConfig(directory = process.cwd()): Promise<Settings> {
       exitCode: exitCodes.usage,
     });
   });
-  return parseConfig(module.default);
+  const settings = parseConfig(module.default);
+  await checkSchedule(settings);
+  return settings;
+}
+
+/** Here, and not when it is needed: a typing error should not be found by the backup that was never made. */
+async function checkSchedule({ backup }: Settings): Promise<void> {
+  if (!backup || backup.schedule === defaultSchedule) return;
+  const { openTimes } = await import("./backup-schedule-times.ts");
+  await openTimes(backup.schedule).catch((error: Error) => {
+    if (error instanceof Failure) throw error;
+    throw unusable([`backup.schedule: "${backup.schedule}" is no schedule: ${error.message}`]);
+  });
 }
 
 /** @throws {Failure} exit 2 with one line for each problem. */
 export function parseConfig(untrusted: unknown): Settings {
   const parsed = configSchema.safeParse(untrusted);
   if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the whole"}: ${message}`);
+  throw unusable(parsed.error.issues.map(({ path, message }) => `${path.join(".") || "the whole"}: ${message}`));
+}
+
+function unusable(problems: readonly string[]): Failure {
   const count = problems.length === 1 ? "1 problem" : `${problems.length} problems`;
-  throw new Failure("Cannot use dbops.config.ts", count, correctIt, {
+  return new Failure("Cannot use dbops.config.ts", count, correctIt, {
     exitCode: exitCodes.usage,
     details: problems.join("\n"),
   });

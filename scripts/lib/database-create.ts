@@ -29,8 +29,23 @@ function localeWords({ encoding, collate, ctype, provider, locale }: Manifest["s
 
 export const dropScript = (name: string) => `drop database if exists ${quoteIdentifier(name)} with (force)`;
 
+/** Nobody comes in any more, and whoever is there has to go. */
+export const sendAwayScript = (name: string) => `alter database ${quoteIdentifier(name)} allow_connections false;
+select pg_terminate_backend(pid) from pg_stat_activity where datname = ${quoteLiteral(name)}`;
+
 /**
- * ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, connection limit and grants. They belong to a database's number and not to
+ * The live database's own, for they may be newer than the backup. One that has none at all was made by a deploy a minute ago, on a new
+ * server: then those of the backup.
+ */
+export function chooseSettings(live: Properties | undefined, backedUp: Properties | undefined): Properties | undefined {
+  if (!live || !backedUp) return live ?? backedUp;
+  const { connectionLimit, comment, grants, parameters } = live;
+  const isBare = connectionLimit === -1 && comment === null && grants.length === 0 && parameters.length === 0;
+  return isBare ? { ...backedUp, owner: live.owner } : live;
+}
+
+/**
+ * ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, connection limit, comment and grants. They belong to a database's number and not to
  * its name, so that the restored one would be without them.
  * @param roles that there are on this server: what was said for another one is left out.
  */
@@ -45,6 +60,7 @@ export function settingsScript(name: string, settings: Properties, roles: readon
   return [
     ...parameters,
     `alter database ${database} connection limit ${settings.connectionLimit};`,
+    ...(settings.comment === null ? [] : [`comment on database ${database} is ${quoteLiteral(settings.comment)};`]),
     ...grantStatements(database, settings, roles),
   ].join("\n");
 }

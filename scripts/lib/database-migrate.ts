@@ -22,11 +22,15 @@ const migrateSeconds = 3600;
 
 /** Versions of the migrations/ that would be applied, oldest first: those of the live release, where Postgres is in its stack. */
 export async function availableMigrations(place: Place, directory: string): Promise<string[]> {
-  const files = place.inStack
-    ? (await run(place.inStack(["ls", "migrations"]))).stdout.split("\n")
-    : await readdir(join(directory, "migrations")).catch(() => []);
-  return files.flatMap((file) => /^(\d+).*\.sql$/.exec(file)?.[1] ?? []).sort();
+  if (!place.inStack) return await migrationsHere(directory);
+  return versionsOf((await run(place.inStack(["ls", "migrations"]))).stdout.split("\n"));
 }
+
+/** The same of this project, as it lies here. */
+export const migrationsHere = async (directory: string): Promise<string[]> =>
+  versionsOf(await readdir(join(directory, "migrations")).catch(() => []));
+
+const versionsOf = (files: readonly string[]) => files.flatMap((file) => /^(\d+).*\.sql$/.exec(file)?.[1] ?? []).sort();
 
 /** @throws {Failure} exit 3 with dbmate's words: the restored database stays behind, and the live one as it is. */
 export async function applyMigrations(migrating: Migrating): Promise<void> {

@@ -12,70 +12,100 @@ export type Swap = {
   keep: string | undefined;
 };
 
-/** The live database is closed during each, for up to five seconds. */
 const triesMaximum = 3;
+/** So long the live database is closed during each, at most; and so long it is open between two. */
+const closedSeconds = 3;
+const openMilliseconds = 1000;
 const objectInUse = "55006";
 
 /**
  * @param psql a session in another database, such as "postgres".
- * @throws {Failure} when somebody cannot be sent away: the names are as they were then, and clients can connect.
+ * @throws {NotSwapped} when somebody cannot be sent away, or Postgres refuses: the names are as they were then.
  */
 export async function swapDatabases(psql: Psql, swap: Swap): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
       return await psql.execute(swapScript(swap), 60);
     } catch (error) {
-      await reopen(psql, swap);
+      const isOpen = swap.keep === undefined || (await reopen(psql, swap));
       if (!(error instanceof SqlError)) throw error;
       // Somebody who is no client got in between: an autovacuum worker, or a background worker that starts again.
-      if (error.code === objectInUse && tries < triesMaximum) continue;
-      throw notSwapped(swap, error);
+      if (!isOpen || error.code !== objectInUse || tries === triesMaximum) throw notSwapped(swap, error, isOpen);
+      await new Promise((resolve) => setTimeout(resolve, openMilliseconds));
     }
   }
 }
 
 /**
- * No newcomers, everybody out, both names, newcomers again. The rename itself looks for sessions only ten times a second, so they
- * are gone before it begins, autovacuum's as well, which a superuser alone may end; the first commit need not reach the disk, for whatever it says is undone after a crash by reopen().
+ * No newcomers, everybody out, both names, newcomers again, in one message: each step only if the one before it was good. The rename
+ * itself looks for sessions only ten times a second, so they are gone before it begins, autovacuum's as well, which a superuser alone
+ * may end. The first commit need not reach the disk, for whatever it says is undone after a crash by reopen().
  */
 export function swapScript({ live, next, keep }: Swap): string {
   const rename = (from: string, to: string) =>
     `alter database ${quoteIdentifier(from)} rename to ${quoteIdentifier(to)};`;
   if (keep === undefined) return rename(next, live);
-  return `set synchronous_commit = off;
-alter database ${quoteIdentifier(live)} allow_connections false;
-set synchronous_commit = on;
-do $$
-begin
-  for tries in 1..5000 loop
-    perform pg_terminate_backend(pid) from pg_stat_activity
-      where datname in (${quoteLiteral(live)}, ${quoteLiteral(next)}) and (
+  const sessions = `datname in (${quoteLiteral(live)}, ${quoteLiteral(next)}) and (
         backend_type in ('client backend', 'parallel worker', 'logical replication worker')
         or (select rolsuper from pg_roles where rolname = current_user)
-      );
+      )`;
+  return `set synchronous_commit = off;
+alter database ${quoteIdentifier(live)} allow_connections false;
+\\if :ERROR
+\\else
+set synchronous_commit = on;
+do $$
+declare
+  begun timestamptz := clock_timestamp();
+begin
+  loop
+    perform pg_terminate_backend(pid) from pg_stat_activity where ${sessions};
     exit when not found;
+    if clock_timestamp() > begun + interval '${closedSeconds} s' then
+      raise exception using errcode = '${objectInUse}', message = 'these sessions do not end: ' || (
+        select string_agg(format('%s (%s, %s)', pid, coalesce(usename, backend_type), coalesce(state, 'at work')), ', ')
+        from pg_stat_activity where ${sessions}
+      );
+    end if;
     perform pg_sleep(0.002);
     perform pg_stat_clear_snapshot();
   end loop;
 end $$;
+\\if :ERROR
+\\else
 begin;
 ${rename(live, keep)}
 ${rename(next, live)}
 alter database ${quoteIdentifier(keep)} allow_connections true;
-commit;`;
+commit;
+\\endif
+\\endif`;
 }
 
-/** Also what a restore does first of all that finds the live database closed: one was cut off between its two commits. */
-export async function reopen(psql: Psql, { live }: Pick<Swap, "live">): Promise<void> {
-  await psql.execute("rollback").catch(() => {});
-  await psql.execute(`alter database ${quoteIdentifier(live)} allow_connections true`).catch(() => {});
+/**
+ * Also what a restore does first of all that finds the live database closed: one was cut off between its two commits.
+ * @returns whether it is open now.
+ */
+export async function reopen(psql: Psql, { live }: Pick<Swap, "live">): Promise<boolean> {
+  await psql.execute("rollback; set synchronous_commit = on").catch(() => {});
+  return await psql.execute(openScript(live)).then(
+    () => true,
+    () => false,
+  );
 }
 
-function notSwapped({ live, next }: Swap, { why, details }: SqlError): Failure {
-  return new Failure(
-    `"${live}" is as it was`,
+const openScript = (live: string) => `alter database ${quoteIdentifier(live)} allow_connections true`;
+
+/** Somebody could not be sent away, or Postgres refused: the names are as they were. */
+export class NotSwapped extends Failure {}
+
+function notSwapped({ live, next }: Swap, { why, details }: SqlError, isOpen: boolean): Failure {
+  const what = isOpen ? `"${live}" is as it was` : `"${live}" has its name, and TAKES NO CONNECTIONS`;
+  return new NotSwapped(
+    what,
     `the restored "${next}" could not take its place: ${why}`,
     [
+      ...(isOpen ? [] : [`psql: ${openScript(live)};      # first of all`]),
       `select pid, usename, backend_type, state from pg_stat_activity where datname = ${quoteLiteral(live)};`,
       "the same command again",
     ],

@@ -125,12 +125,16 @@ export function checkArchitecture(image: string, { architecture }: PulledImage, 
   );
 }
 
-/** @param isStarted whether the release became healthy: one that does not start on this schema cannot be told to ignore it. */
+/**
+ * @param isStarted whether the release became healthy: one that does not start on this schema cannot be told to ignore it.
+ * @param dataOfThen the command that brings back the data that it was made for, if there is one.
+ */
 export function schemaRefused(
   { release, schemaAhead }: Plan,
   says: string,
   details: string,
   isStarted: boolean,
+  dataOfThen: readonly string[] = [],
 ): Failure {
   const what = `Release ${release} does not fit the database`;
   const why = `it was built for ${schemaAhead!.release}, the database is at ${schemaAhead!.live}, and ${says}`;
@@ -139,6 +143,7 @@ export function schemaRefused(
     isStarted
       ? "if you know that it works: the same command with --ignore-schema"
       : "or a deploy with a migration that gives back what it misses",
+    ...dataOfThen,
   ];
   return new Failure(what, why, next, {
     exitCode: exitCodes.refused,

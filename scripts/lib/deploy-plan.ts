@@ -1,6 +1,7 @@
 // Decides what a deploy does, from what the server said and what is wanted. Pure: no input, no output, no clock.
 import type { Settings } from "./config.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { formatBytes, formatSeconds } from "./figures.ts";
 import type { Reference } from "./image.ts";
 import { nextNumber, planPrune, type Release, type Removal, successes } from "./release.ts";
 import type { ServerState } from "./server-state.ts";
@@ -17,7 +18,11 @@ export type Wanted = {
   /** Versions in migrations/, oldest first. */
   migrations: readonly string[];
   allowDowntime: boolean;
-  settings: Pick<Settings, "name" | "deploy" | "notifications" | "cdn">;
+  /** Migrate without a backup, this once. */
+  noBackup?: boolean;
+  /** Once the bucket was looked into: what the backup before this one was like; undefined where this is the first. */
+  lastBackup?: { bytes: number; seconds: number } | undefined;
+  settings: Pick<Settings, "name" | "deploy" | "notifications" | "cdn" | "backup">;
   directory: string;
   /** Seconds since 1970. */
   now: number;
@@ -32,9 +37,9 @@ export type Step = { name: StepName; says: string };
 export type StepName =
   | "hooks"
   | "lock"
+  | "backup"
   | "upload"
   | "image"
-  | "backup"
   | "files"
   | "services"
   | "migrate"
@@ -64,6 +69,8 @@ export type Plan = {
   /** Services to start, or to recreate where `downtime` says so. */
   services: readonly string[];
   pending: readonly string[];
+  /** The database is backed up before these are applied. */
+  backup: boolean;
   workers: readonly string[];
   removals: readonly Removal[];
   /** One line for each interruption that this deploy cannot avoid. */
@@ -91,11 +98,18 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
   if (!live && !wanted.again) refuseWithoutLive(state);
   const slot = live ? otherSlot(live.slot) : (wanted.again?.slot ?? "blue");
   const { services, downtime } = planServices(state, wanted);
-  if (!state.applied && (wanted.again || !services.includes("postgres"))) throw databaseSilent(state, wanted);
+  if (!state.applied && (wanted.again || !services.includes("postgres"))) {
+    throw databaseSilent(state, wanted, "a rollback does not start it before it knows the schema");
+  }
   const revive = wanted.again !== undefined && isKept(state, wanted.again, slot);
   const release = revive ? wanted.again!.release : nextNumber(state.records, state.kept, live?.release ?? 0);
   const schemaAhead = wanted.again && compareSchema(state, wanted.again);
   const pending = pendingMigrations(state, wanted);
+  const backup = pending.length > 0 && whyNoBackup(state, wanted) === undefined;
+  if (backup && !state.applied) {
+    const why = "without it there is no backup before the migrations";
+    throw databaseSilent(state, wanted, why, ["or without a backup: the same command with --no-backup"]);
+  }
   const workers = deploy.stopFirst.filter((name) => state.services.some((service) => service.name === name));
   const removals = planPrune(
     state.records,
@@ -104,7 +118,10 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
     deploy.keepReleases,
     state.imageIds,
   );
-  const plan = { release, slot, revive, schemaAhead, previous: live, services, pending, workers, removals, downtime };
+  const plan = {
+    ...{ release, slot, revive, schemaAhead, previous: live },
+    ...{ services, pending, backup, workers, removals, downtime },
+  };
   if (downtime.length > 0 && !wanted.allowDowntime) throw downtimeRefused(downtime);
   const isComplete = services.length === 0 && pending.length === 0 && workers.every((name) => isSettled(state, name));
   const nothing = isComplete && isLive(state, wanted);
@@ -225,15 +242,20 @@ const leftBehind = (services: ServerState["services"], stopFirst: readonly strin
 const slotsAndMigrations = ["app-blue", "app-green", "migrations"];
 
 /** Whatever is done without knowing which migrations it has may be wrong. */
-function databaseSilent(state: ServerState, { directory }: Wanted): Failure {
+function databaseSilent(
+  state: ServerState,
+  { directory }: Wanted,
+  whyNotStarted: string,
+  more: readonly string[] = [],
+): Failure {
   const isRunning = runs(state, "postgres");
   const there = isRunning
     ? "docker compose ps postgres; docker compose logs --tail 50 postgres"
     : "docker compose up --detach --wait postgres";
   const why = isRunning
     ? "Postgres is running there, and does not answer"
-    : "Postgres does not run there, and a rollback does not start it before it knows the schema";
-  const next = [`on the server: cd ${directory}; ${there}`, "the same command again"];
+    : `Postgres does not run there, and ${whyNotStarted}`;
+  const next = [`on the server: cd ${directory}; ${there}`, "the same command again", ...more];
   return new Failure("Nothing was changed", why, next, {
     exitCode: exitCodes.saidNo,
     read: "docs/runbook/database-unhealthy.md",
@@ -264,6 +286,16 @@ function pendingMigrations({ applied }: ServerState, { migrations, again }: Want
   });
 }
 
+/** @returns undefined where there is to be a backup before the migrations. */
+function whyNoBackup({ live, records, applied }: ServerState, { settings, noBackup }: Wanted): string | undefined {
+  // Where something has served, there is data, also when Postgres does not run just now.
+  if (!applied && !live && successes(records).length === 0) return "there is no database yet";
+  const noWayBack = "so there is no way back for data";
+  if (!settings.backup) return `dbops.config.ts has no \`backup\`, ${noWayBack}`;
+  if (settings.deploy.backup === "never") return `deploy.backup is "never", ${noWayBack}`;
+  return noBackup ? `--no-backup, ${noWayBack}` : undefined;
+}
+
 /** Everything but the app's slots, the migrations, and what is replaced with each release. */
 function planServices(state: ServerState, { settings }: Wanted): { services: string[]; downtime: string[] } {
   const notHere = [...slotsAndMigrations, ...settings.deploy.stopFirst];
@@ -275,10 +307,15 @@ function planServices(state: ServerState, { settings }: Wanted): { services: str
     // What an interrupted first deploy has left may be recreated: nobody is served yet.
     downtime:
       (state.live ?? state.serving)
-        ? recreated.map((name) => `${name} is recreated, because its definition has changed`)
+        ? recreated
+            .filter((name) => !serveNobody.includes(name))
+            .map((name) => `${name} is recreated, because its definition has changed`)
         : [],
   };
 }
+
+/** Whether it runs just now, no visitor can tell; a backup that it had to take back, it makes up for at its start. */
+const serveNobody: readonly string[] = ["backup"];
 
 const runs = ({ containers }: ServerState, name: string) =>
   containers.some(({ service, status }) => service === name && status === "running");
@@ -348,10 +385,10 @@ function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
   return [
     ...step("hooks", hooks.length > 0 && `on this machine, ${hooks.join("; ")}`),
     ...step("lock", "one deploy at a time"),
+    ...step("backup", pending.length > 0 && backupText(state, wanted)),
     ...step("upload", !revive && `${source} to ${directory}/releases/${release}`),
     ...step("image", !revive && imageText(state, wanted)),
     ...step("files", `${directory} gets the files of release ${release}, once nginx has accepted its own`),
-    ...step("backup", pending.length > 0 && "none: this kit has no backup verb yet, so there is no way back for data"),
     ...step("services", services.length > 0 && services.map((name) => `${verbFor(name, state)} ${name}`).join(", ")),
     ...step("migrate", pending.length > 0 && `${pending.length} pending: ${pending.join(", ")}`),
     ...step("start", revive ? `the container of release ${release} again, ${image}` : `app-${slot}, beside ${beside}`),
@@ -372,6 +409,16 @@ function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
     ...step("prune", removals.length > 0 && `release ${removals.map((removal) => removal.release).join(", ")}`),
     ...step("tell", told.length > 0 && told.join(", ")),
   ];
+}
+
+function backupText(state: ServerState, wanted: Wanted): string {
+  const none = whyNoBackup(state, wanted);
+  if (none) return `none: ${none}`;
+  const { lastBackup } = wanted;
+  const last = lastBackup
+    ? `last one ${formatBytes(lastBackup.bytes)}, ${formatSeconds(lastBackup.seconds)}`
+    : "the first one";
+  return `back up the database first (${last})`;
 }
 
 function imageText({ image: present }: ServerState, { image, transfer, reference, again }: Wanted): string {

@@ -2,10 +2,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Settings } from "./config.ts";
+import type { BackupPoint } from "./deploy-backup.ts";
 import { certificateWarnings, formatPlan, mayBeLive, type Plan, planDeploy, type Wanted } from "./deploy-plan.ts";
 import { deploy, type Job, pullImage } from "./deployment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type Holder, takeLock } from "./lock.ts";
+import { packageMissing } from "./packages.ts";
 import type { Progress } from "./progress.ts";
 import { redactFailure } from "./redact.ts";
 import type { Release } from "./release.ts";
@@ -42,20 +44,31 @@ export type Run = {
 export type Outcome = { plan: Plan; state: ServerState; release?: Release };
 
 /** @throws {Failure} when it did not go live. Hooks and notifications have been told then, too. */
-export async function runDeploy(run: Run): Promise<Outcome> {
-  let { wanted } = run;
+export async function runDeploy(given: Run): Promise<Outcome> {
+  let run = given;
   let plan: Plan | undefined;
+  let backupPoint: BackupPoint | undefined;
+  /** Looks into the bucket only where the plan has a backup. */
+  const decide = async (state: ServerState): Promise<Plan> => {
+    const decided = planDeploy(state, run.wanted);
+    if (!decided.backup || backupPoint) return decided;
+    const { openBackupPoint } = await import("./deploy-backup.ts").catch(packageMissing);
+    backupPoint = await run.progress.step("bucket", () => openBackupPoint(run));
+    const { last: lastBackup, secrets } = backupPoint;
+    run = { ...run, wanted: { ...run.wanted, lastBackup }, secrets: [...run.secrets, ...secrets] };
+    return planDeploy(state, run.wanted);
+  };
   try {
     let state = await run.progress.step("observe", () => observe(run));
-    if (!run.planOnly && mayBeLive(state, wanted)) {
+    if (!run.planOnly && mayBeLive(state, run.wanted)) {
       // The tag is the one that serves. Whether it still means the same bytes, only the registry can say.
-      const { id } = await run.progress.step("image", () => pullImage({ ...run, wanted }));
-      wanted = { ...wanted, imageId: id };
+      const { id } = await run.progress.step("image", () => pullImage(run));
+      run = { ...run, wanted: { ...run.wanted, imageId: id } };
     }
-    plan = planDeploy(state, wanted);
+    plan = await decide(state);
     if (plan.nothing && !run.planOnly) warnOfCertificate(run, state);
     if (plan.nothing || run.planOnly) return { plan, state };
-    console.error(formatPlan(plan, wanted, run.server.host));
+    console.error(formatPlan(plan, run.wanted, run.server.host));
     const { runBefore } = await import("./hooks.ts");
     await runBefore(hooksOf(run), factsOf(aboutOf(run, plan)), run.interrupted);
     const found = await run.progress.step("lock", () =>
@@ -64,15 +77,15 @@ export async function runDeploy(run: Run): Promise<Outcome> {
     if (found.live !== state.live?.release || found.records !== state.recordCount) {
       run.progress.note("another deploy came in between: looking again");
       state = await run.progress.step("observe", () => observe(run));
-      plan = planDeploy(state, wanted);
+      plan = await decide(state);
       if (plan.nothing) return { plan, state };
-      console.error(formatPlan(plan, wanted, run.server.host));
+      console.error(formatPlan(plan, run.wanted, run.server.host));
     }
     const upstream = run.upstream ?? (state.live ? state.upstream : await ownUpstream(run.directory));
-    const { record, failure } = await deploy({ ...run, wanted, state, plan, upstream });
+    const { record, failure } = await deploy({ ...run, state, plan, upstream, backupPoint });
     if (failure) throw new DeployFailed(failure, record);
     warnOfCertificate(run, state);
-    const summary = `release ${record.release} serves ${wanted.image}`;
+    const summary = `release ${record.release} serves ${run.wanted.image}`;
     await tell(aboutOf(run, plan), { outcome: "done", serves: true, seconds: record.seconds, summary });
     return { plan, state, release: record };
   } catch (error) {
@@ -80,6 +93,8 @@ export async function runDeploy(run: Run): Promise<Outcome> {
     const record = error instanceof DeployFailed ? error.record : undefined;
     await tell(aboutOf(run, plan), endingOf(failure, record));
     throw failure;
+  } finally {
+    backupPoint?.close();
   }
 }
 

@@ -1,6 +1,7 @@
 // Carries out the plan of a deploy: beside what serves, step by step, with the way back open until the new release has proven
 // itself. The server knows the way back too (session.ifLost), so that it is taken when nobody is there any more to ask for it.
 import { archive } from "./archive.ts";
+import type { BackupPoint } from "./deploy-backup.ts";
 import {
   afterForward,
   afterUndo,
@@ -21,7 +22,7 @@ import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type PulledImage, parseImage, sendImage } from "./image.ts";
 import type { Progress } from "./progress.ts";
 import { redact } from "./redact.ts";
-import type { Release } from "./release.ts";
+import { backupFor, type Release, restoreCommand } from "./release.ts";
 import type { Result } from "./run.ts";
 import type { ServerState } from "./server-state.ts";
 import type { Call, Session } from "./session.ts";
@@ -37,6 +38,8 @@ export type Job = {
   /** The project's own upstream file. */
   upstream: string;
   registry?: { user: string; password: string } | undefined;
+  /** Where the plan has a backup. */
+  backupPoint?: BackupPoint | undefined;
   who: string;
   /** ISO 8601. */
   at: string;
@@ -85,6 +88,8 @@ class Deployment {
   /** nginx' workers from before the switch. */
   #workers: string[] = [];
   #schemaVersion: string;
+  /** The id of the backup that was made before the migrations. */
+  #backup: string | undefined;
   readonly #started = performance.now();
 
   constructor(job: Job) {
@@ -95,6 +100,8 @@ class Deployment {
   /** The story: everything beside what serves, then the switch, then watching it. */
   async bringUp(): Promise<void> {
     const { plan, wanted } = this.#job;
+    // Before anything has changed, so that nothing has to be taken back where it fails.
+    if (plan.backup) await this.#run("backup", () => this.#backUp());
     if (plan.revive) await this.#rememberWayBack();
     else {
       await this.#run("upload", () => this.#upload());
@@ -140,6 +147,12 @@ class Deployment {
     } catch (error) {
       return await this.#unfinished(error, forward);
     }
+  }
+
+  async #backUp(): Promise<void> {
+    const { backupPoint, plan, progress, interrupted } = this.#job;
+    this.#backup = await backupPoint!.make(plan.release, progress, interrupted);
+    progress.note(`the database is in the backup ${this.#backup}`);
   }
 
   async #upload(): Promise<void> {
@@ -229,11 +242,21 @@ class Deployment {
   async #startServices(): Promise<void> {
     const { plan } = this.#job;
     const services = plan.services.filter((name) => name !== "nginx");
-    if (plan.downtime.length > 0) this.#reach("services");
+    if (plan.services.includes("backup")) await this.#pullBackup();
+    if (plan.downtime.length > 0 || plan.services.includes("backup")) this.#reach("services");
     if (services.length > 0) {
       await this.#call(["up_services", `${plan.release}`, "180", ...services], { timeoutSeconds: 2400 });
     }
     if (plan.services.includes("nginx")) await this.#call(["up_nginx", `${plan.release}`], { timeoutSeconds: 2000 });
+  }
+
+  /** Its image may be a private one, like the app's, and nothing stays logged in there. */
+  async #pullBackup(): Promise<void> {
+    const { plan, registry, wanted } = this.#job;
+    if (!registry) return;
+    const from = [wanted.reference.registry, registry.user, `${pullSeconds}`];
+    const call: Call = ["pull_services", `${plan.release}`, ...from, "backup"];
+    await this.#call(call, { stdin: registry.password, timeoutSeconds: pullSeconds + 90 });
   }
 
   /** A migration that meets a long transaction gives up after lock_timeout, and is tried again. */
@@ -339,7 +362,7 @@ class Deployment {
     }
     const says =
       status === 404 ? "there is no /health/database to ask" : `/health/database answers ${status || "nothing"}`;
-    throw schemaRefused(plan, says, body.slice(0, 2000), true);
+    throw schemaRefused(plan, says, body.slice(0, 2000), true, this.#dataOfThen());
   }
 
   /** @returns the server's time of the switch. */
@@ -451,6 +474,7 @@ class Deployment {
       [
         ...(cause.next.length > 0 ? cause.next : [whatToTry(isInterrupted ? undefined : this.#step, wanted.image)]),
         ...next,
+        ...this.#dataBack(),
       ],
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
@@ -491,11 +515,28 @@ class Deployment {
     return stay.length > 0 ? `; what it migrated stays applied: ${stay.join(", ")}` : "";
   }
 
+  /** Also where no migration stays: one without a transaction may have done the half of what it does. */
+  #dataBack(): string[] {
+    if (!this.#backup || !this.#reached.has("migrate")) return [];
+    const command = restoreCommand(this.#backup, this.#job.wanted.settings.name);
+    return [`${command}   # only if the data is damaged: what was written since is lost`];
+  }
+
   /** An earlier release that does not even become healthy on a newer schema has been refused by its own validator. */
   #asRefusal(cause: Failure): Failure {
     const { plan, interrupted } = this.#job;
     if (!plan.schemaAhead || this.#step !== "healthy" || interrupted.aborted) return cause;
-    return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "", false);
+    return schemaRefused(plan, `${cause.what}: ${cause.why}`, cause.details ?? "", false, this.#dataOfThen());
+  }
+
+  /** Of a rollback: how the data comes back that its release was made for. */
+  #dataOfThen(): string[] {
+    const { state, wanted } = this.#job;
+    const { schemaVersion } = wanted.again!;
+    const backup = backupFor(state.records, wanted.again!);
+    if (!backup || !schemaVersion) return [];
+    const command = restoreCommand(backup, wanted.settings.name, schemaVersion);
+    return [`${command}   # the data of then: what was written since is lost`];
   }
 
   /** Before anything is undone: the app's container will be gone then. What is known of a service came with its failure. */
@@ -606,6 +647,7 @@ class Deployment {
       configHash: wanted.configHash,
       slot: plan.slot,
       schemaVersion: this.#schemaVersion,
+      ...(this.#backup && { backup: this.#backup }),
       previous: plan.previous?.release ?? 0,
       ...(wanted.again && wanted.again.release !== plan.release && { of: wanted.again.release }),
       who,

@@ -39,7 +39,7 @@ export type Flow = {
   stop(): Promise<void>;
 };
 
-type FlowOptions = {
+export type FlowOptions = {
   /** Bytes for the first program; without them its stdin is empty. What it throws, the output throws. */
   input?: AsyncIterable<Uint8Array>;
   /** Ends everything; the output then throws the signal's reason. */
@@ -49,6 +49,8 @@ type FlowOptions = {
    * output takes does not count. Default 900: a dump may wait for a lock. Infinity for a restore, which may build one index for hours.
    */
   stallSeconds?: number;
+  /** Gets what went wrong as soon as it has, also while nobody reads the output, which throws the same. */
+  onFailure?: (error: unknown) => void;
 };
 
 const heartbeatSeconds = 5;
@@ -61,13 +63,18 @@ const keptBytes = 64 * 1024;
  * Everything that goes wrong comes through the output.
  */
 export function flow(stages: readonly Stage[], options: FlowOptions = {}): Flow {
-  const { input, interrupted, stallSeconds = 900 } = options;
+  const { input, interrupted, stallSeconds = 900, onFailure } = options;
   let failure: { error: unknown } | undefined;
   let stopped: Promise<void> | undefined;
   /** The first one counts: what fails after it is a consequence. */
-  const fail = (error: unknown) => {
+  const end = (error: unknown) => {
     failure ??= { error };
     stopped ??= stopStages(programs);
+  };
+  const fail = (error: unknown) => {
+    const isFirst = !failure;
+    end(error);
+    if (isFirst) onFailure?.(error);
   };
   const watch = stallWatch(stallSeconds, (why) => fail(new Failure(`Gave up on ${stages[0]!.name}`, why)));
   const programs: RunningStage[] = [];
@@ -82,7 +89,7 @@ export function flow(stages: readonly Stage[], options: FlowOptions = {}): Flow 
   if (interrupted?.aborted) onAbort();
   const stop = async () => {
     // Also where every program takes the signal for a reason to exit 0.
-    fail(new Failure(`Stopped ${stages[0]!.name}`, "before it was done"));
+    end(new Failure(`Stopped ${stages[0]!.name}`, "before it was done"));
     await stopped;
     interrupted?.removeEventListener("abort", onAbort);
   };

@@ -54,18 +54,21 @@ export const manifestSchema = z.strictObject({
   databaseBytes: count,
   /** Exact number of rows of every table, in the snapshot that was dumped: `{"public.accounts": 12}`. */
   rows: z.record(z.string(), count),
+  /** Tables whose rows are in their partitions: without a number of rows of their own. */
+  partitioned: z.array(z.string()).default([]),
   largeObjects: count,
   /** Applied migrations, oldest first; empty where there is no schema_migrations. */
   migrations: z.array(z.string()),
   extensions: z.record(z.string(), z.string()),
   /** Roles that own something or are granted something. */
   roles: z.array(z.string()),
-  /** What belongs to the database itself and not to its content: owner, ALTER DATABASE … SET, connection limit, grants. */
+  /** What belongs to the database itself and not to its content: owner, ALTER DATABASE … SET, connection limit, grants, comment. */
   settings: z.strictObject({
     owner: z.string(),
     connectionLimit: z.int(),
     grants: z.array(z.string()),
     parameters: z.array(z.strictObject({ role: z.string().nullable(), parameter: z.string(), value: z.string() })),
+    comment: z.string().nullable().default(null),
   }),
 });
 
@@ -77,8 +80,10 @@ export const proofSchema = z.strictObject({
   at: z.iso.datetime(),
   by: z.enum(["drill", "restore", "verify"]),
   equal: z.boolean(),
-  /** How long a restore took, without the download in the case of a drill beside the bucket: measured, not promised. */
+  /** From the first byte that was downloaded until the app could have worked with it: measured, not promised. */
   restoreSeconds: z.number().optional(),
+  /** What was downloaded for it. */
+  bytes: count.optional(),
   problems: z.array(z.string()),
 });
 

@@ -8,6 +8,7 @@ import type { Connection } from "./postgres.ts";
 import { type Command, run } from "./run.ts";
 import { serverOf } from "./ssh.ts";
 import { openSharedSsh, type SharedSsh } from "./ssh-shared.ts";
+import { orInterrupted, within } from "./wait.ts";
 
 export type Client = Pick<Command, "argv" | "environment">;
 
@@ -66,15 +67,42 @@ export type Where = {
   url?: string | undefined;
 };
 
-/** @throws {Failure} exit 2 when nothing says where it is; 3 when Postgres does not run there. */
-export async function openPlace({ settings, directory, on, url }: Where): Promise<Place> {
+/**
+ * @throws {Failure} exit 2 when nothing says where it is; 3 when Postgres does not run there; the signal's reason when it is
+ * interrupted, and then nothing stays open.
+ */
+export async function openPlace(where: Where, interrupted = new AbortController().signal): Promise<Place> {
+  interrupted.throwIfAborted();
+  const opening = findPlace(where);
+  try {
+    return await orInterrupted(interrupted, opening);
+  } catch (error) {
+    // It may be about to open: what it has made by then goes as well.
+    const closed = opening.then((opened) => opened.close());
+    await within({ seconds: 5 }, closed, { what: "the connection", next: [] }).catch(() => {});
+    throw error;
+  }
+}
+
+async function findPlace({ settings, directory, on, url }: Where): Promise<Place> {
   if (url !== undefined) {
     const connection = parseDatabaseUrl(url, process.env);
     return directPlace(connection, connection.host);
   }
   if (on === "production") return await serverPlace(settings, directory);
-  if (process.env.PGHOST) return directPlace(connectionOfEnvironment(process.env), process.env.PGHOST);
+  if (process.env.PGHOST) return directPlace(connectionOfEnvironment(process.env), environmentOf({ on, url }));
   return await localPlace(directory);
+}
+
+/**
+ * What the environment of a place is called, without going there. In a container of the stack DBOPS_ENVIRONMENT says it.
+ * @throws {Failure} exit 2 for a URL that cannot be used.
+ */
+export function environmentOf({ on, url }: Pick<Where, "on" | "url">): string {
+  if (url !== undefined) return parseDatabaseUrl(url, process.env).host;
+  const { PGHOST, DBOPS_ENVIRONMENT } = process.env;
+  if (on === "production" || !PGHOST) return on;
+  return DBOPS_ENVIRONMENT || PGHOST;
 }
 
 async function serverPlace(settings: Settings, directory: string): Promise<Place> {
@@ -117,7 +145,13 @@ async function localPlace(directory: string): Promise<Place> {
   return { ...directPlace({ ...connection, database: POSTGRES_DB }, "local"), name: "this machine" };
 }
 
-type Container = { id: string; database: string; user: string };
+export type Container = { id: string; database: string; user: string };
+
+/** In a container of this machine that belongs to no stack. @param name for people. */
+export const openContainer = (container: Container, name: string): Place => ({
+  ...containerPlace(container, (words) => [...words]),
+  ...{ name, environment: "container", byHand: "", close: async () => {} },
+});
 
 function containerPlace({ id, database, user }: Container, argv: (words: readonly string[]) => string[]) {
   const exec = (shell: string, script: string, words: readonly string[], other = "") => ({
@@ -138,7 +172,7 @@ async function findContainer(
   argv: (words: readonly string[]) => string[],
   project: string,
 ): Promise<Container | undefined> {
-  const script = `id=$(docker ps --quiet --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.service=postgres) || exit
+  const script = `id=$(docker ps --quiet --filter "label=com.docker.compose.project=$1" --filter label=com.docker.compose.service=postgres --filter label=com.docker.compose.oneoff=False) || exit
 id=$(echo "$id" | head -n 1)
 [ -n "$id" ] || exit 0
 echo "$id"

@@ -124,6 +124,25 @@ export async function openPsql(place: Place, database?: string): Promise<Psql> {
   };
 }
 
+/** Does the work in a session that ends with it, or when we are interrupted. */
+export async function inDatabase<T>(
+  place: Place,
+  database: string,
+  interrupted: AbortSignal,
+  work: (psql: Psql) => Promise<T>,
+): Promise<T> {
+  interrupted.throwIfAborted();
+  const psql = await openPsql(place, database);
+  const onAbort = () => void psql.close();
+  interrupted.addEventListener("abort", onAbort);
+  try {
+    return await work(psql);
+  } finally {
+    interrupted.removeEventListener("abort", onAbort);
+    await psql.close();
+  }
+}
+
 async function terminate(place: Place, database: string | undefined, backend: string): Promise<void> {
   const command = [...words, `--command=select pg_terminate_backend(${backend})`];
   // Where it does not help, the session is on its way out by itself.

@@ -18,6 +18,8 @@ export type Release = {
   slot: Slot;
   /** The newest migration when it went live, "" without any. */
   schemaVersion: string;
+  /** The id of the backup that was made before its migrations. */
+  backup?: string;
   /** What served before; 0 before the first. */
   previous: number;
   /** Of a rollback under a new number: the release that it repeats. */
@@ -112,6 +114,18 @@ export function chooseTarget(
       ? "there is no earlier one"
       : `release ${wanted} has never served; these have: ${there || "none"}`;
   throw new Failure("Cannot go back", why, ["bun scripts/rollback.ts --list"], { exitCode: exitCodes.usage });
+}
+
+/** The newest backup that holds the data as a release knows it: made before anything was migrated beyond its schema. */
+export function backupFor(records: readonly Release[], { schemaVersion }: Release): string | undefined {
+  const fits = (index: number) => (records[index - 1]?.schemaVersion ?? "") <= schemaVersion;
+  return records.findLast(({ backup }, index) => backup !== undefined && fits(index))?.backup;
+}
+
+/** @param toVersion where the server has newer migrations, which would be applied to it at once. */
+export function restoreCommand(backup: string, project: string, toVersion?: string): string {
+  const upTo = toVersion ? ` --to-version ${toVersion}` : "";
+  return `bun scripts/restore.ts ${backup} --on production --confirm ${project}${upTo}`;
 }
 
 export type Removal = { release: number; imageId?: string };

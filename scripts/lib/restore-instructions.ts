@@ -5,15 +5,17 @@ import type { Manifest } from "./manifest.ts";
 type Known = Pick<Manifest, "id" | "database" | "at" | "format" | "tables" | "encryption" | "server" | "settings"> & {
   dump: string;
   globals: string;
+  /** The name of the passphrase's variable. */
+  passphraseFrom: string;
 };
 
 export function restoreInstructions(known: Known): string {
-  const { id, database, at, format, tables, encryption, server, settings, dump, globals } = known;
+  const { id, database, at, format, tables, encryption, server, settings, dump, globals, passphraseFrom } = known;
   const major = Math.floor(server.versionNumber / 10_000);
   const decrypt = (file: string) => decryptByHand(encryption.kind, file);
   const key =
     encryption.kind === "passphrase"
-      ? "The passphrase is BACKUP_PASSPHRASE of the project's secrets. Write it into passphrase.txt, without a line break at its end\n(printf %s 'the passphrase' > passphrase.txt), and delete that file afterwards."
+      ? `The passphrase is ${passphraseFrom} of the project's secrets. Write it into passphrase.txt, without a line break at its end\n(printf %s 'the passphrase' > passphrase.txt), and delete that file afterwards.`
       : `The private key of one of these has to be in your keyring: ${encryption.recipients?.join(", ")}`;
   const restore =
     format === "custom"
@@ -30,12 +32,13 @@ Type all of it into one bash, after this line: without it nobody would hear of a
      sha256sum ${dump}
 2. Is it readable? Reads all of it, and writes nothing.
      ${decrypt(dump)} | ${format === "custom" ? "pg_restore --file=/dev/null" : "gunzip > /dev/null"} && echo readable
-3. Roles, on a new server only; "already exists" is no problem.
+3. Roles, on a new server only, because it also gives them the passwords of then; "already exists" is no problem.
      ${decrypt(globals)} | psql --dbname=postgres
 4. Into a new database, never into the live one (PostgreSQL ${major} or newer, and its own programs):
      createdb --template=template0 --encoding=${server.encoding} --owner=${settings.owner} ${database}_restored
      ${restore} && echo restored
-5. Look at it: the numbers of rows stand in manifest.json. Then let the app use it:
+5. Look at it: the numbers of rows stand in manifest.json, and under "settings" what belongs to the database itself (ALTER DATABASE … SET,
+   grants on it), which you have to set again. Then let the app use it:
      psql --dbname=postgres --command='alter database "${database}" rename to "${database}_before"' \\
        --command='alter database "${database}_restored" rename to "${database}"'
 

@@ -4,6 +4,8 @@ import { exitCodes, Failure } from "./failure.ts";
 import { flow, type Stage } from "./flow.ts";
 import { explainGpg } from "./gpg.ts";
 import type { Place } from "./place.ts";
+import type { Progress } from "./progress.ts";
+import { explainDisk } from "./restore-disk.ts";
 import type { OpenSource } from "./restore-source.ts";
 import { untilTrailer } from "./sql-text.ts";
 import type { TransferMeter } from "./transfer-meter.ts";
@@ -15,6 +17,7 @@ export type Loading = {
   /** Of the server's own pg_restore. */
   major: number;
   meter: TransferMeter;
+  progress: Progress;
   interrupted: AbortSignal;
 };
 
@@ -26,6 +29,8 @@ export async function load(loading: Loading): Promise<void> {
   } catch (error) {
     const failure = explainGpg(error);
     if (interrupted.aborted || failure.exitCode !== exitCodes.failed) throw failure;
+    const explained = explainDisk(`Cannot restore ${source.name}`, failure);
+    if (explained !== failure) throw explained;
     throw await whyReally(loading, failure);
   } finally {
     meter.end();
@@ -57,6 +62,12 @@ const tablesInOneTransaction = 1000;
 /** For this session alone: a crash of the server during a restore loses what is begun again anyway. */
 const faster = "-c synchronous_commit=off -c maintenance_work_mem=256MB -c statement_timeout=0 -c lock_timeout=0";
 
+/**
+ * pg_restore stops once it has what it needs, and behind it gpg with its output full, which alone knows at the end of it whether all
+ * of it is genuine.
+ */
+const toItsEnd = ["sh", "-c", '"$@" && cat > /dev/null', "sh"];
+
 export function archiveStage({
   place,
   target,
@@ -67,7 +78,7 @@ export function archiveStage({
   const transaction =
     tables <= tablesInOneTransaction ? ["--single-transaction"] : major >= 17 ? ["--transaction-size=1000"] : [];
   const words = ["pg_restore", "--no-password", "--exit-on-error", ...transaction, `--dbname=${target}`];
-  return { name: "pg_restore", ...place.client(["env", `PGOPTIONS=${faster}`, ...words], target) };
+  return { name: "pg_restore", ...place.client(["env", `PGOPTIONS=${faster}`, ...toItsEnd, ...words], target) };
 }
 
 export function textStage(place: Place, target: string): Stage {
@@ -105,10 +116,16 @@ async function* staysHere(text: AsyncIterable<Uint8Array>, name: string): AsyncG
   }
 }
 
-/** pg_restore stumbles over bytes that have changed before their end is there, and with it their hash: that is the reason then. */
-async function whyReally({ source, interrupted }: Loading, failure: Failure): Promise<Failure> {
+/**
+ * pg_restore stumbles over bytes that have changed before their end is there, and with it their hash: that is the reason then. So it is
+ * read once more, to its end.
+ */
+async function whyReally({ source, interrupted, progress }: Loading, failure: Failure): Promise<Failure> {
   try {
-    if (source.manifest) await drain(source.read(interrupted));
+    if (source.manifest) {
+      progress.note("looking whether the backup itself is damaged");
+      await drain(source.read(interrupted));
+    }
   } catch (error) {
     return explainGpg(error);
   }

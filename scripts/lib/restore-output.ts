@@ -1,10 +1,14 @@
 // What people read when a restore has ended well.
 import type { Restored } from "./restore-run.ts";
 
-/** @param on the environment, for the commands to go on with. */
-export function formatRestored(restored: Restored, source: string, on: string): string {
+/** To be typed behind a command, so that it is about the same database. @param environment a place's. */
+export const flagsFor = (environment: string) =>
+  environment === "local" ? "" : environment === "production" ? " --on production" : " --database-url …";
+
+/** @param environment for the commands to go on with. */
+export function formatRestored(restored: Restored, source: string, environment: string): string {
   const { database, kept, schema, rows, tables, migrated, seconds } = restored;
-  const where = on === "local" ? "" : ` --on ${on}`;
+  const where = flagsFor(environment);
   const counted = `${rows} rows in ${tables === 1 ? "1 table" : `${tables} tables`}`;
   const also = migrated === 0 ? "" : `, ${migrated === 1 ? "1 migration" : `${migrated} migrations`} applied`;
   const place = schema ? `the schema "${schema}" of "${database}"` : `"${database}"`;

@@ -15,7 +15,7 @@ export type Observed = {
   /** Extensions that could be created, with their newest version. */
   available: Record<string, string>;
   versionNumber: number;
-  /** Of the disk that the data is on; undefined where it cannot be asked. */
+  /** Of the disk that the data is on, without what the live database needs; undefined where it cannot be asked. */
   freeBytes: number | undefined;
   /** Logical replication slots and subscriptions of the live database: they stay with it, under its other name. */
   replication: string[];
@@ -49,8 +49,10 @@ export type Wanted = {
 
 export type RestorePlan = {
   source: Source;
-  /** What it is restored into. */
+  /** What it is restored into: always one of these names, so that it is found again whatever happens. */
   target: string;
+  /** What that is called once it is proven; undefined where it is removed again. */
+  becomes: string | undefined;
   live: string;
   /** What the live one is called afterwards; undefined where there is no swap. */
   keep: string | undefined;
@@ -69,16 +71,16 @@ export function planRestore(source: Source, wanted: Wanted, observed: Observed):
   const { manifest } = source;
   const { database, into, now } = wanted;
   const leftovers = leftoversOf(database, observed.databases).filter(({ kind }) => kind === "restore");
-  const target = into ?? freeName(database, "restore", now, observed.databases);
-  if (observed.databases.includes(target)) {
-    throw new Failure(
-      `Cannot restore into "${target}"`,
-      "there is a database of that name already",
-      [`another name: --into ${target}_2`],
-      {
-        exitCode: exitCodes.usage,
-      },
-    );
+  const target = freeName(database, "restore", now, observed.databases);
+  if (into !== undefined && observed.databases.includes(into)) {
+    const next = [`another name: --into ${into}_2`];
+    throw new Failure(`Cannot restore into "${into}"`, "there is a database of that name already", next, {
+      exitCode: exitCodes.usage,
+    });
+  }
+  // Who has counted nothing knows no names.
+  if (wanted.tables && manifest && !manifest.tables) {
+    chooseTables(wanted.tables, [...Object.keys(manifest.rows), ...manifest.partitioned]);
   }
   const swaps = into === undefined && wanted.tables === undefined;
   const problems = [...(manifest ? unfit(manifest, wanted, observed) : []), ...(swaps ? unswappable(observed) : [])];
@@ -96,12 +98,29 @@ export function planRestore(source: Source, wanted: Wanted, observed: Observed):
     );
   }
   return {
-    ...{ source, target, live: database, leftovers },
+    ...{ source, target, becomes: wanted.tables ? undefined : (into ?? database), live: database, leftovers },
     keep: swaps && observed.live ? freeName(database, "before", now, observed.databases) : undefined,
     safetyBackup: swaps && wanted.safetyBackup && observed.live !== undefined,
     pending: wanted.tables ? [] : pendingAfter(manifest, wanted),
     warnings: [...warningsFor(source, wanted, observed), ...(swaps ? warningsOfSwap(observed) : [])],
   };
+}
+
+/**
+ * "table", which means the one in public where there are several, or "schema.table", as a manifest has it.
+ * @throws {Failure} exit 2 for a name that is none of them, or of several.
+ */
+export function chooseTables(names: readonly string[], known: readonly string[]): string[] {
+  return names.map((name) => {
+    const named = known.filter((table) => table.endsWith(`.${name}`));
+    const found = [name, `public.${name}`].find((table) => known.includes(table));
+    if (found !== undefined) return found;
+    if (named.length === 1) return named[0]!;
+    const why = named.length > 1 ? `there are ${named.join(" and ")}` : "the backup has no such table";
+    throw new Failure(`Cannot restore the table "${name}"`, why, ["the same command with --tables SCHEMA.TABLE"], {
+      exitCode: exitCodes.usage,
+    });
+  });
 }
 
 /** Everything that would make pg_restore fail after an hour, found before it begins. */
@@ -183,7 +202,7 @@ export function formatPlan(plan: RestorePlan, { place, now, into, tables }: Want
     ...(tables
       ? [`copy ${tables.join(", ")} into a schema of their own in "${live}", and remove "${target}"`]
       : into
-        ? ["stop there: the live database is not touched"]
+        ? [`call it "${into}": the live database is not touched`]
         : [keep ? `swap: "${live}" becomes "${keep}", "${target}" becomes "${live}"` : `call it "${live}"`]),
   ];
   const age = manifest ? `, as it was ${formatAge(manifest.at, now)} ago (${manifest.at})` : "";

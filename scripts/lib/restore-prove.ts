@@ -31,7 +31,8 @@ export async function requireEqual(
   const { manifest } = source;
   if (!manifest) return found;
   const problems = compare(manifest, found);
-  await onProof(problems, seconds());
+  // Nobody has counted single tables, so nothing was compared.
+  if (!manifest.tables) await onProof(problems, seconds());
   if (problems.length === 0) return found;
   const count = problems.length === 1 ? "1 difference" : `${problems.length} differences`;
   throw new NotAsItShouldBe(`What was restored from ${source.name} is not what was backed up`, count, problems);

@@ -1,17 +1,20 @@
 // Carries out a restore: into a database of its own beside the live one, proven there, and swapped in as the last step. Whatever
 // happens before that step, the live database is as it was.
-import { type Facts, plainName } from "./catalog.ts";
+import { appliedMigrations, type Facts, plainName, qualified, type Table } from "./catalog.ts";
 import type { Found } from "./database-compare.ts";
-import { createScript, dropScript, settingsScript } from "./database-create.ts";
+import { chooseSettings, createScript, dropScript, sendAwayScript, settingsScript } from "./database-create.ts";
 import { applyMigrations } from "./database-migrate.ts";
-import { swapDatabases } from "./database-swap.ts";
-import { asFailure, Failure } from "./failure.ts";
+import { NotSwapped } from "./database-swap.ts";
+import { asFailure, exitCodes, Failure } from "./failure.ts";
 import type { Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
-import { openPsql, type Psql } from "./psql.ts";
+import { inDatabase, openPsql, type Psql } from "./psql.ts";
+import { type Disk, explainDisk, watchDisk } from "./restore-disk.ts";
 import { load } from "./restore-load.ts";
+import { flagsFor } from "./restore-output.ts";
 import type { Observed, RestorePlan } from "./restore-plan.ts";
 import { type Expectation, NotAsItShouldBe, requireEqual, requireUsable } from "./restore-prove.ts";
+import { swapSurely, UnknownOutcome } from "./restore-server.ts";
 import type { OpenSource } from "./restore-source.ts";
 import { copySchema, gatherTables } from "./restore-tables.ts";
 import { transferMeter } from "./transfer-meter.ts";
@@ -24,6 +27,8 @@ export type Restoring = {
   admin: Psql;
   observed: Observed;
   live: Facts | undefined;
+  /** Undefined where it cannot be asked. */
+  disk: Disk | undefined;
   /** What the app needs, of dbops.config.ts. */
   schema: Expectation;
   /** Versions of migrations/ that the database is to have in the end. */
@@ -53,18 +58,26 @@ export type Restored = {
 };
 
 /** @throws {Failure} what went wrong, and what became of the restored database; exit 3 when it is not what was backed up. */
-export async function runRestore(job: Restoring): Promise<Restored> {
+export async function runRestore(restoring: Restoring): Promise<Restored> {
+  const { place, disk, source } = restoring;
+  const watch = watchDisk(place, disk, `Cannot restore ${source.name}`);
+  const interrupted = AbortSignal.any([restoring.interrupted, watch.full]);
+  return await restore({ ...restoring, interrupted }).finally(watch.stop);
+}
+
+async function restore(job: Restoring): Promise<Restored> {
   const { plan, admin, progress, interrupted } = job;
   const started = performance.now();
   const seconds = () => Math.round(performance.now() - started) / 1000;
-  for (const { name } of plan.leftovers) await progress.step("clean", () => admin.execute(dropScript(name), 600));
   try {
+    for (const { name } of plan.leftovers) await progress.step("clean", () => admin.execute(dropScript(name), 600));
+    interrupted.throwIfAborted();
     await progress.step("create", () => createTarget(job));
     await progress.step("restore", () => loadTarget(job));
     const found = await progress.step("compare", () => inTarget(job, (psql) => requireEqual(job, psql, seconds)));
     if (job.part) return { ...(await takePart(job, job.part, found)), seconds: seconds() };
     await admin.execute(settingsOfTarget(job));
-    if (!hasStatistics(job.source)) await progress.step("analyze", () => inTarget(job, analyze));
+    await progress.step("analyze", () => inTarget(job, (psql) => analyze(psql, job.source)));
     const pending = found.migrations.length === 0 ? [] : job.migrations.filter((it) => !found.migrations.includes(it));
     if (pending.length > 0) await progress.step("migrate", () => migrateTarget(job));
     const versions = found.migrations.length === 0 ? [] : job.migrations;
@@ -85,9 +98,9 @@ async function createTarget({ plan, admin, live, source }: Restoring): Promise<v
   await admin.execute(createScript(plan.target, original?.settings.owner, original?.server), 300);
 }
 
-async function loadTarget({ plan, place, source, observed, interrupted }: Restoring): Promise<void> {
+async function loadTarget({ plan, place, source, observed, progress, interrupted }: Restoring): Promise<void> {
   const major = Math.floor(observed.versionNumber / 10_000);
-  await load({ place, source, target: plan.target, major, meter: transferMeter("restore"), interrupted });
+  await load({ place, source, target: plan.target, major, meter: transferMeter("restore"), progress, interrupted });
 }
 
 /** What the planner knows comes along in a dump of pg_dump 18 and newer; without it the first queries would be the slowest. */
@@ -95,21 +108,17 @@ function hasStatistics({ manifest, format }: OpenSource): boolean {
   return format === "custom" && Number(/(\d+)/.exec(manifest?.client.pgDump ?? "")?.[1] ?? 0) >= 18;
 }
 
-const analyze = (psql: Psql) => psql.execute("analyze", 6 * 3600);
-
-/** Does the work in a session there, which ends with it, or when we are interrupted. */
-async function inTarget<T>({ place, plan, interrupted }: Restoring, work: (psql: Psql) => Promise<T>): Promise<T> {
-  interrupted.throwIfAborted();
-  const psql = await openPsql(place, plan.target);
-  const onAbort = () => void psql.close();
-  interrupted.addEventListener("abort", onAbort);
-  try {
-    return await work(psql);
-  } finally {
-    interrupted.removeEventListener("abort", onAbort);
-    await psql.close();
-  }
+export async function analyze(psql: Psql, source: OpenSource): Promise<void> {
+  const seconds = 6 * 3600;
+  if (!hasStatistics(source)) return await psql.execute("analyze", seconds);
+  // All but what CREATE STATISTICS has asked for.
+  const tables = await psql.rows<Table>(`select distinct n.nspname as schema, c.relname as name
+    from pg_statistic_ext s join pg_class c on c.oid = s.stxrelid join pg_namespace n on n.oid = c.relnamespace`);
+  if (tables.length > 0) await psql.execute(`analyze ${tables.map(qualified).join(", ")}`, seconds);
 }
+
+const inTarget = <T>({ place, plan, interrupted }: Restoring, work: (psql: Psql) => Promise<T>): Promise<T> =>
+  inDatabase(place, plan.target, interrupted, work);
 
 /** Out of the restored database into the live one; the rest of it has served its purpose. */
 async function takePart(job: Restoring, { tables, schema }: NonNullable<Restoring["part"]>, found: Found) {
@@ -119,43 +128,73 @@ async function takePart(job: Restoring, { tables, schema }: NonNullable<Restorin
     await copySchema(place, plan.target, schema, interrupted);
     return gathered;
   });
-  await progress.step("clean", () => admin.execute(dropScript(plan.target), 600));
+  // The tables are where they are wanted: whatever keeps this one, the next restore removes it.
+  await progress
+    .step("clean", () => admin.execute(dropScript(plan.target), 600))
+    .catch((error) => progress.note(`warning: "${plan.target}" is left behind: ${asFailure(error).message}`));
   const rows = taken.reduce((sum, table) => sum + (found.rows[plainName(table)] ?? 0), 0);
   return { database: plan.live, kept: undefined, schema, rows, tables: taken.length, migrated: 0 };
 }
 
 function settingsOfTarget({ plan, live, source, observed }: Restoring): string {
-  const settings = (live ?? source.manifest)?.settings;
+  const settings = chooseSettings(live?.settings, source.manifest?.settings);
   return settings ? settingsScript(plan.target, settings, observed.roles) : "select";
 }
 
-async function migrateTarget({ plan, place, directory, toVersion, progress, interrupted }: Restoring): Promise<void> {
+/** dbmate, wherever it runs, ends with its session; and with the door closed it neither comes back nor makes the database anew. */
+async function migrateTarget(job: Restoring): Promise<void> {
+  const { plan, place, admin, directory, toVersion, progress, interrupted } = job;
   const onLine = (line: string) => progress.note(line);
-  await applyMigrations({ place, directory, target: plan.target, toVersion, interrupted, onLine });
+  const onAbort = () => void admin.execute(sendAwayScript(plan.target)).catch(() => {});
+  interrupted.addEventListener("abort", onAbort);
+  try {
+    await applyMigrations({ place, directory, target: plan.target, toVersion, interrupted, onLine });
+  } finally {
+    interrupted.removeEventListener("abort", onAbort);
+  }
 }
 
-async function swapIn({ plan, admin, observed, progress }: Restoring) {
-  const { live, target, keep } = plan;
-  const stays = keep === undefined && observed.live !== undefined;
-  if (stays) return { database: target, kept: undefined };
-  await progress.step("swap", () => swapDatabases(admin, { live, next: target, keep }));
-  return { database: live, kept: keep };
+async function swapIn({ plan, place, admin, progress, live: before }: Restoring) {
+  const { becomes, live, target, keep } = plan;
+  const name = becomes ?? live;
+  if (before && name === live) await requireSameSchema(place, live, before);
+  await progress.step(name === live ? "swap" : "name", () =>
+    swapSurely(place, admin, { live: name, next: target, keep }),
+  );
+  return { database: name, kept: keep };
+}
+
+/** What a deploy has migrated meanwhile would be gone, and its app would meet a schema that it does not know. */
+async function requireSameSchema(place: Place, live: string, before: Facts): Promise<void> {
+  const psql = await openPsql(place, live);
+  const now = await appliedMigrations(psql).finally(() => psql.close());
+  if (now.join() === before.migrations.join()) return;
+  const why = `"${live}" was migrated while the restore was at work: by a deploy, most likely`;
+  throw new Failure("Nothing was swapped", why, ["the same command again"], { exitCode: exitCodes.locked });
 }
 
 /** One that was found to be wrong is kept for whoever wants to know why; the rest of a failed one is of no use to anybody. */
-async function afterFailure({ plan, admin }: Restoring, error: unknown): Promise<Failure> {
-  const { what, why, details, next, read, exitCode } = asFailure(error);
+async function afterFailure({ plan, place, admin }: Restoring, error: unknown): Promise<Failure> {
+  if (error instanceof UnknownOutcome) return error;
+  const failure = asFailure(error);
+  const { what, why, details, next, read, exitCode } = explainDisk(failure.what, failure);
   const { target, live } = plan;
   const isFoundWrong = error instanceof NotAsItShouldBe;
   const isGone =
     !isFoundWrong &&
-    (await admin.execute(dropScript(target), 60).then(
+    (await admin.execute(dropScript(target), 600).then(
       () => true,
       () => false,
     ));
-  const left = isGone ? [] : ["bun scripts/restore.ts --clean      # removes it, as the next restore does"];
-  const note = isGone ? `"${live}" is as it was` : `"${live}" is as it was; "${target}" is left behind`;
-  return new Failure(what, `${why}; ${note}`, [...next, ...left], {
+  const left = isGone
+    ? []
+    : [`bun scripts/restore.ts --clean${flagsFor(place.environment)}      # removes it, as the next restore does`];
+  // That one has said it already, or what is worse.
+  const notes = [
+    ...(error instanceof NotSwapped ? [] : [`"${live}" is as it was`]),
+    ...(isGone ? [] : [`"${target}" is left behind`]),
+  ];
+  return new Failure(what, [why, ...notes].join("; "), [...next, ...left], {
     ...{ exitCode, cause: error },
     ...(details && { details }),
     ...(read && { read }),

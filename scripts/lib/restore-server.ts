@@ -1,13 +1,15 @@
 // The server that something is restored on: one restore at a time, a live database that clients can reach, and what there is to know
 // before anything is changed.
 import { type Facts, readFacts } from "./catalog.ts";
-import { reopen } from "./database-swap.ts";
+import { leftoversOf } from "./database-names.ts";
+import { NotSwapped, reopen, type Swap, swapDatabases } from "./database-swap.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { openPsql, type Psql, quoteLiteral } from "./psql.ts";
+import { type Disk, diskOf, roomOn } from "./restore-disk.ts";
 import type { Observed } from "./restore-plan.ts";
-import { run } from "./run.ts";
+import { poll } from "./wait.ts";
 
 /** Databases cannot be renamed from within. */
 const maintenanceOf = (live: string) => (live === "postgres" ? "template1" : "postgres");
@@ -16,21 +18,30 @@ const maintenanceOf = (live: string) => (live === "postgres" ? "template1" : "po
  * @returns a session beside the live database, which holds the lock until it ends.
  * @throws {Failure} exit 4 while another restore of this database is at work.
  */
-export async function openServer(place: Place, progress: Progress): Promise<Psql> {
+export async function openServer(
+  place: Place,
+  progress: Progress,
+  { mayChange }: { mayChange: boolean },
+): Promise<Psql> {
   const live = place.database;
   const admin = await openPsql(place, maintenanceOf(live));
   try {
     await takeTurn(admin, live);
-    // Nobody else is at work, so it was one that was cut off.
-    if (await isClosed(admin, live)) {
-      await reopen(admin, { live });
-      progress.note(`"${live}" took no connections: a swap was cut off; it takes them again`);
-    }
+    if (await isClosed(admin, live)) progress.note(await openIfCutOff(admin, live, mayChange));
     return admin;
   } catch (error) {
     await admin.close();
     throw error;
   }
+}
+
+/** Nobody else is at work, so a swap was cut off; unless there is nothing that was to be swapped: then somebody has closed it by hand. */
+async function openIfCutOff(admin: Psql, live: string, mayChange: boolean): Promise<string> {
+  const closed = `"${live}" takes no connections`;
+  if (leftoversOf(live, await databasesOf(admin)).length === 0) return `warning: ${closed}: somebody has closed it`;
+  if (!mayChange) return `warning: ${closed}: a swap was cut off; without --plan it would be opened again`;
+  const isOpen = await reopen(admin, { live });
+  return `${closed}: a swap was cut off; ${isOpen ? "it takes them again" : "and it CANNOT be opened again"}`;
 }
 
 async function isClosed(admin: Psql, live: string): Promise<boolean> {
@@ -40,8 +51,10 @@ async function isClosed(admin: Psql, live: string): Promise<boolean> {
   return row !== undefined;
 }
 
+const lockKey = (live: string) => `hashtextextended(${quoteLiteral(`dbops restore ${live}`)}, 0)`;
+
 async function takeTurn(admin: Psql, live: string): Promise<void> {
-  const key = `hashtextextended(${quoteLiteral(`dbops restore ${live}`)}, 0)`;
+  const key = lockKey(live);
   const [row] = await admin.rows<{ ours: boolean }>(`select pg_try_advisory_lock(${key}) as ours`);
   if (row!.ours) return;
   const [other] = await admin.rows<{ since: string; pid: number }>(
@@ -60,7 +73,15 @@ async function takeTurn(admin: Psql, live: string): Promise<void> {
 export const databasesOf = async (admin: Psql): Promise<string[]> =>
   (await admin.rows<{ name: string }>("select datname as name from pg_database order by 1")).map(({ name }) => name);
 
-export type Seen = { observed: Observed; live: Facts | undefined };
+/** Transactions that nobody can send away, by database: it cannot be renamed as long as it has one. */
+export async function preparedIn(admin: Psql): Promise<Record<string, number>> {
+  const rows = await admin.rows<{ name: string; count: number }>(
+    "select database as name, count(*) as count from pg_prepared_xacts group by 1",
+  );
+  return Object.fromEntries(rows.map(({ name, count }) => [name, count]));
+}
+
+export type Seen = { observed: Observed; live: Facts | undefined; disk: Disk | undefined };
 
 export async function observe(place: Place, admin: Psql): Promise<Seen> {
   const name = quoteLiteral(place.database);
@@ -79,10 +100,11 @@ export async function observe(place: Place, admin: Psql): Promise<Seen> {
     ) r(what)) as replication,
     (select count(*) from pg_prepared_xacts where database = ${name}) as "preparedTransactions"`);
   const { folder, ...rest } = server!;
-  const freeBytes = place.inStack && folder ? await freeBytesOf(place, folder) : undefined;
+  const disk = place.inStack && folder ? await diskOf(place, folder) : undefined;
+  const freeBytes = disk && roomOn(disk);
   return {
     observed: { ...rest, live: live && { ...live.facts, sessions: live.sessions }, databases, freeBytes },
-    live: live?.facts,
+    ...{ live: live?.facts, disk },
   };
 }
 
@@ -100,9 +122,48 @@ async function observeLive(place: Place): Promise<{ facts: Facts; sessions: numb
   }
 }
 
-/** Of the disk with the data. Undefined where df says something else. */
-async function freeBytesOf(place: Place, folder: string): Promise<number | undefined> {
-  const { stdout } = await run({ ...place.client(["df", "-P", "-k", folder]), accept: [0, 1] });
-  const kilobytes = Number(stdout.trim().split("\n").at(-1)?.split(/\s+/)[3]);
-  return Number.isFinite(kilobytes) ? kilobytes * 1024 : undefined;
+/** It may have happened or not, and the server does not answer. */
+export class UnknownOutcome extends Failure {}
+
+/**
+ * Swaps, and knows afterwards whether it did, also when the session is lost meanwhile.
+ * @throws {UnknownOutcome} when the server does not answer any more.
+ */
+export async function swapSurely(place: Place, admin: Psql, swap: Swap): Promise<void> {
+  try {
+    await swapDatabases(admin, swap);
+  } catch (error) {
+    if (error instanceof NotSwapped) throw error;
+    const isDone = await askWhetherSwapped(place, swap).catch(() => undefined);
+    if (isDone) return;
+    if (isDone === false) throw error;
+    const { why, details } = error as Failure;
+    const next = [`psql --list      # is there a "${swap.keep ?? swap.live}"? Then it was`, "the same command again"];
+    throw new UnknownOutcome(`Nobody can tell whether "${swap.live}" was swapped`, why, next, {
+      ...{ exitCode: exitCodes.failed, cause: error },
+      ...(details && { details }),
+    });
+  }
+}
+
+const lostSessionSeconds = 60;
+
+/** The lock is free once the lost session has ended, with whatever it still did. */
+async function askWhetherSwapped(place: Place, swap: Swap): Promise<boolean | undefined> {
+  const admin = await openPsql(place, maintenanceOf(place.database));
+  try {
+    const isOver = await poll({ seconds: lostSessionSeconds }, async () => {
+      const [row] = await admin.rows<{ ours: boolean }>(
+        `select pg_try_advisory_lock(${lockKey(place.database)}) as ours`,
+      );
+      return row!.ours || undefined;
+    });
+    if (!isOver) return undefined;
+    if (await isClosed(admin, swap.live)) await reopen(admin, swap);
+    const names = await databasesOf(admin);
+    // It may also be gone because somebody else took it for a leftover.
+    return !names.includes(swap.next) && names.includes(swap.keep ?? swap.live);
+  } finally {
+    await admin.close();
+  }
 }

@@ -1,10 +1,10 @@
 // Single tables out of a restored database, into a schema of their own beside the live tables: whoever has lost rows looks at both,
 // and takes back what is missing with INSERT … SELECT. Adds to the live database, and changes nothing in it.
 import { plainName, qualified, type Table } from "./catalog.ts";
-import { exitCodes, Failure } from "./failure.ts";
 import { flow, type Stage } from "./flow.ts";
 import type { Place } from "./place.ts";
-import { type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
+import { openPsql, type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
+import { chooseTables } from "./restore-plan.ts";
 
 /** "restored_20261121_030000": two of them are never in each other's way, and it needs no quotes in SQL. */
 export const schemaName = (at: Date) =>
@@ -19,7 +19,8 @@ export const schemaName = (at: Date) =>
 export async function gatherTables(psql: Psql, names: readonly string[], schema: string): Promise<Table[]> {
   const known = await psql.rows<Table>(`select n.nspname as schema, c.relname as name
     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p') and n.nspname !~ '^pg_'`);
-  const wanted = names.map((name) => find(name, known));
+  const chosen = chooseTables(names, known.map(plainName));
+  const wanted = known.filter((table) => chosen.includes(plainName(table)));
   await psql.execute(`create schema ${quoteIdentifier(schema)}`);
   const moved: Table[] = [];
   for (const table of await withPartitions(psql, wanted)) {
@@ -27,19 +28,6 @@ export async function gatherTables(psql: Psql, names: readonly string[], schema:
     moved.push(table);
   }
   return moved;
-}
-
-/** "table", which means the one in public where there are several, or "schema.table". */
-function find(name: string, known: readonly Table[]): Table {
-  const exact = known.find((table) => plainName(table) === name);
-  const named = known.filter((table) => table.name === name);
-  const found = exact ?? named.find(({ schema }) => schema === "public") ?? (named.length === 1 ? named[0] : undefined);
-  if (found) return found;
-  const why =
-    named.length > 1 ? `it is in ${named.map(({ schema }) => schema).join(" and ")}` : "the backup has no such table";
-  throw new Failure(`Cannot restore the table "${name}"`, why, ["the same command with --tables SCHEMA.TABLE"], {
-    exitCode: exitCodes.usage,
-  });
 }
 
 async function withPartitions(psql: Psql, tables: readonly Table[]): Promise<Table[]> {
@@ -67,6 +55,9 @@ async function moveScript(psql: Psql, table: Table, schema: string): Promise<str
   ].join("\n");
 }
 
+/** What its session in the live database is called, so that it is found there. */
+const applicationName = (schema: string) => `dbops ${schema}`;
+
 /** All of the schema in one transaction, or nothing. */
 export async function copySchema(place: Place, from: string, schema: string, interrupted: AbortSignal): Promise<void> {
   const dumpWords = [
@@ -84,6 +75,28 @@ export async function copySchema(place: Place, from: string, schema: string, int
     "--single-transaction",
     `--dbname=${place.database}`,
   ];
-  const restore: Stage = { name: "pg_restore", ...place.client(words) };
-  for await (const _ of flow([dump, restore], { interrupted, stallSeconds: Number.POSITIVE_INFINITY }).output);
+  const restore: Stage = {
+    name: "pg_restore",
+    ...place.client(["env", `PGAPPNAME=${applicationName(schema)}`, ...words]),
+  };
+  try {
+    for await (const _ of flow([dump, restore], { interrupted, stallSeconds: Number.POSITIVE_INFINITY }).output);
+  } catch (error) {
+    await withdraw(place, schema);
+    throw error;
+  }
+}
+
+const endSeconds = 10;
+
+/** The program over there may still be at work, or may have just ended well. */
+async function withdraw(place: Place, schema: string): Promise<void> {
+  const psql = await openPsql(place);
+  try {
+    await psql.execute(`select pg_terminate_backend(pid, ${endSeconds * 1000}) from pg_stat_activity
+      where application_name = ${quoteLiteral(applicationName(schema))}`);
+    await psql.execute(`drop schema if exists ${quoteIdentifier(schema)} cascade`, 600);
+  } finally {
+    await psql.close();
+  }
 }

@@ -1,10 +1,12 @@
 // The way back after a restore, and the removal of what restores leave: databases that say in their names what they are.
 import { dropScript } from "./database-create.ts";
 import { freeName, type Leftover, leftoversOf } from "./database-names.ts";
-import { swapDatabases } from "./database-swap.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { formatAge } from "./figures.ts";
+import type { Place } from "./place.ts";
 import type { Psql } from "./psql.ts";
+import { flagsFor } from "./restore-output.ts";
+import { swapSurely } from "./restore-server.ts";
 
 export type UndoPlan = {
   live: string;
@@ -14,18 +16,32 @@ export type UndoPlan = {
   keep: string | undefined;
 };
 
-/** The present one gets a name of the same kind, so that undoing twice changes nothing. @throws {Failure} exit 3 when there is no way back. */
-export function planUndo(live: string, databases: readonly string[], now: Date): UndoPlan {
+/**
+ * The present one gets a name of the same kind, so that undoing twice changes nothing.
+ * @param prepared transactions that nobody can send away, by database.
+ * @throws {Failure} exit 3 when there is no way back.
+ */
+export function planUndo(
+  live: string,
+  databases: readonly string[],
+  now: Date,
+  prepared: Readonly<Record<string, number>> = {},
+): UndoPlan {
   const [next] = leftoversOf(live, databases).filter(({ kind }) => kind === "before");
   if (!next) {
     throw new Failure(
       "There is nothing to undo",
       `no database is called ${live}_before_…`,
-      ["bun scripts/backup.ts list"],
-      {
-        exitCode: exitCodes.saidNo,
-      },
+      ["bun scripts/backup.ts list      # what was live before is the one with the label before-restore"],
+      { exitCode: exitCodes.saidNo, read: "docs/runbook/wrong-backup-restored.md" },
     );
+  }
+  const held = [live, next.name].filter((name) => prepared[name]);
+  if (held.length > 0) {
+    const why = `prepared transactions keep ${held.map((name) => `"${name}"`).join(" and ")} from being renamed`;
+    throw new Failure("Cannot swap back", why, ["select * from pg_prepared_xacts;", "the same command again"], {
+      exitCode: exitCodes.saidNo,
+    });
   }
   return { live, next, keep: databases.includes(live) ? freeName(live, "before", now, databases) : undefined };
 }
@@ -39,8 +55,8 @@ export function formatUndo({ live, next, keep }: UndoPlan, place: string, now: D
   ].join("\n");
 }
 
-export async function applyUndo(admin: Psql, plan: UndoPlan): Promise<void> {
-  await swapDatabases(admin, { live: plan.live, next: plan.next.name, keep: plan.keep });
+export async function applyUndo(place: Place, admin: Psql, plan: UndoPlan): Promise<void> {
+  await swapSurely(place, admin, { live: plan.live, next: plan.next.name, keep: plan.keep });
 }
 
 export type CleanPlan = { removed: string[]; stay: string[] };
@@ -66,12 +82,16 @@ export async function applyClean(admin: Psql, { removed }: CleanPlan): Promise<v
   for (const name of removed) await admin.execute(dropScript(name), 600);
 }
 
-export function formatCleaned({ removed, stay }: CleanPlan): string {
+/** @param environment for the command to go on with. */
+export function formatCleaned({ removed, stay }: CleanPlan, environment: string): string {
   const gone = removed.length === 0 ? "Nothing to remove" : `Removed ${removed.join(", ")}`;
   return [
     stay.length === 0 ? gone : `${gone}; there are still ${stay.join(", ")}`,
     ...stay
       .slice(-1)
-      .map((name) => `  next: bun scripts/restore.ts ${name} --clean      # only when nobody wants it back`),
+      .map(
+        (name) =>
+          `  next: bun scripts/restore.ts ${name} --clean${flagsFor(environment)}      # only when nobody wants it back`,
+      ),
   ].join("\n");
 }

@@ -1,7 +1,8 @@
 // Which backups may go. Pure, and blind to the clock but for what failed: rules count periods that hold a backup, so that nothing
-// ages out when backups stop. Never goes: the newest good one, and the newest one that has been proven by a restore.
-import type { Backup, Remains } from "./backup-list.ts";
+// ages out when backups stop. Never goes: the newest good one of each database, and its newest one that has been proven by a restore.
+import { type Backup, isWhole, type Remains } from "./backup-list.ts";
 import type { Settings } from "./config.ts";
+import { beforeRestore } from "./manifest.ts";
 
 export type Keep = NonNullable<Settings["backup"]>["keep"];
 
@@ -27,26 +28,32 @@ export function planPrune(
   const because = (reason: string, backups: readonly (Backup | undefined)[]) => {
     for (const backup of backups) if (backup) reasons.set(backup, [...(reasons.get(backup) ?? []), reason]);
   };
-  // One with a missing part is no backup: it must not stand in for a good one.
-  const good = newestFirst.filter(({ broken, manifest }) => !broken && !manifest.tables);
-  because("newest", [good[0]]);
-  because("proven", [good.find(({ proofs }) => proofs.some(({ equal, by }) => equal && by !== "verify"))]);
-  because("tables only", partialsSince(newestFirst, good, "days" in keep ? keep.days : keep.daily));
-  if ("days" in keep) because("days", ofLastDays(good, keep.days));
-  else {
-    because(
-      "daily",
-      newestPerPeriod(good, keep.daily, (at) => at.slice(0, "2026-11-21".length)),
-    );
-    because("weekly", newestPerPeriod(good, keep.weekly, weekOf));
-    because(
-      "monthly",
-      newestPerPeriod(good, keep.monthly, (at) => at.slice(0, "2026-11".length)),
-    );
-    because(
-      "yearly",
-      newestPerPeriod(good, keep.yearly, (at) => at.slice(0, "2026".length)),
-    );
+  // A developer's backup must not stand in for production's of that day.
+  for (const ofOne of Map.groupBy(newestFirst, databaseOf).values()) {
+    // One with a missing part is no backup, and one made right before a restore holds what somebody wanted to be rid of: neither
+    // stands in for a good one.
+    const good = ofOne.filter((backup) => isWhole(backup) && !backup.broken);
+    because("newest", [good[0]]);
+    because("proven", [good.find(isProven)]);
+    const others = ofOne.filter((backup) => !isWhole(backup) && !backup.broken);
+    const alsoKept = sinceDays(others, good, "days" in keep ? keep.days : keep.daily);
+    for (const one of alsoKept) because(one.manifest.tables ? "tables only" : beforeRestore, [one]);
+    if ("days" in keep) because("days", ofLastDays(good, keep.days));
+    else {
+      because(
+        "daily",
+        newestPerPeriod(good, keep.daily, (at) => at.slice(0, "2026-11-21".length)),
+      );
+      because("weekly", newestPerPeriod(good, keep.weekly, weekOf));
+      because(
+        "monthly",
+        newestPerPeriod(good, keep.monthly, (at) => at.slice(0, "2026-11".length)),
+      );
+      because(
+        "yearly",
+        newestPerPeriod(good, keep.yearly, (at) => at.slice(0, "2026".length)),
+      );
+    }
   }
   const limit = now.getTime() - abandonedAfterHours * 3_600_000;
   return {
@@ -58,6 +65,11 @@ export function planPrune(
   };
 }
 
+/** Who restored it last has the last word: what was good once may be damaged by now. */
+const isProven = ({ proofs }: Backup) => proofs.find(({ by }) => by !== "verify")?.equal === true;
+
+const databaseOf = ({ manifest }: Backup) => `${manifest.environment} ${manifest.database}`;
+
 /** All backups of the last so many days that have one, counted back from the newest backup. */
 function ofLastDays(newestFirst: readonly Backup[], days: number): Backup[] {
   const dayOf = ({ manifest }: Backup) => manifest.at.slice(0, "2026-11-21".length);
@@ -65,11 +77,11 @@ function ofLastDays(newestFirst: readonly Backup[], days: number): Backup[] {
   return newestFirst.filter((backup) => kept.has(dayOf(backup)));
 }
 
-/** Backups of single tables stay as long as the good ones of every day do: they never stand in for one of the whole. */
-function partialsSince(newestFirst: readonly Backup[], good: readonly Backup[], days: number): Backup[] {
+/** Those of single tables, and those made before a restore, stay as long as the good ones of every day do. */
+function sinceDays(others: readonly Backup[], good: readonly Backup[], days: number): Backup[] {
   const oldest = ofLastDays(good, Math.max(days, 1)).at(-1);
   const since = oldest?.manifest.at.slice(0, "2026-11-21".length) ?? "";
-  return newestFirst.filter(({ broken, manifest }) => !broken && manifest.tables && manifest.at >= since);
+  return others.filter(({ manifest }) => manifest.at >= since);
 }
 
 /** The newest of each of the last so many periods. In UTC, so that no change of the clocks parts a day. */

@@ -1,6 +1,7 @@
 // One request to object storage: how long it may take, when it is sent again, and how the SDK is told not to be clever.
 import type { S3Client } from "@aws-sdk/client-s3";
 import type { Settings } from "./config.ts";
+import { printable } from "./printable.ts";
 import { type Asked, codeOf, explainStorage, nameOf, statusOf } from "./s3-failure.ts";
 import { poll } from "./wait.ts";
 
@@ -36,21 +37,28 @@ type AskOptions = {
 };
 
 export type Patience = {
-  /** Before each further attempt. */
+  /** Before each further attempt, or half of it. */
   waitSeconds: readonly number[];
+  /** For the answer to one attempt; those that move data have more. */
   requestSeconds: number;
   /** A part may take this much longer for each MiB that it has: 32 KiB/s, with two or three parts on their way at once. */
   secondsPerMebibyte: number;
   /** A download from which nothing comes for so long is given up. */
   stallSeconds: number;
+  /** Gets a line for people before a wait that they would notice. */
+  note(line: string): void;
 };
 
-/** Half a minute of a storage that is restarted must not cost a dump of three hours. */
+/**
+ * Half a minute of a storage that is restarted must not cost a dump of three hours; and a small request that never gets an
+ * answer fails after four minutes at most.
+ */
 export const usualPatience: Patience = {
   waitSeconds: [0.25, 1, 4, 15, 30],
-  requestSeconds: 60,
+  requestSeconds: 30,
   secondsPerMebibyte: 32,
   stallSeconds: 60,
+  note: (line) => console.error(line),
 };
 
 export function newClient(
@@ -83,8 +91,9 @@ export function regionFor(endpoint: string | undefined, region: string): string 
   return isDefault && named ? named : region;
 }
 
-export function requester(asked: Asked, { waitSeconds, requestSeconds }: Patience): Ask {
-  // Until somebody has answered, a wrong address is likelier than a pause of the storage.
+const noticedSeconds = 4;
+
+export function requester(asked: Asked, { waitSeconds, requestSeconds, note }: Patience): Ask {
   let hasAnswered = false;
   return async (doing, request, { seconds = requestSeconds, interrupted, uncut = false } = {}) => {
     for (let attempt = 0; ; attempt++) {
@@ -96,9 +105,14 @@ export function requester(asked: Asked, { waitSeconds, requestSeconds }: Patienc
       } catch (error) {
         interrupted?.throwIfAborted();
         hasAnswered ||= statusOf(error) !== undefined;
-        const attempts = hasAnswered ? waitSeconds.length : Math.min(1, waitSeconds.length);
-        if (attempt >= attempts || !mayPass(error)) throw explainStorage(error, doing, asked);
-        await pause(waitSeconds[attempt]!, interrupted);
+        const failure = explainStorage(error, doing, asked);
+        // A host that nobody has ever heard of is a wrong address. One that does not answer yet may be starting.
+        const isUnknown = !hasAnswered && codeOf(error) === "ENOTFOUND";
+        const attempts = isUnknown ? Math.min(1, waitSeconds.length) : waitSeconds.length;
+        if (attempt >= attempts || !mayPass(error)) throw failure;
+        const seconds = waitSeconds[attempt]!;
+        if (seconds >= noticedSeconds) note(`         ${printable(failure.why)}; tried again within ${seconds} s`);
+        await pause(seconds, interrupted);
       }
     }
   };

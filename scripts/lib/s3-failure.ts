@@ -28,7 +28,11 @@ type Reason = {
   next?: (backup: Backup, error: StorageError) => string[];
   /** Default 1: it may be gone the next time. */
   exitCode?: 1 | 2 | 3;
+  /** What a missing bucket, a revoked key and a provider that is down have in common: there are no backups any more. */
+  read?: string;
 };
+
+const bucketGone = { read: "docs/runbook/bucket-gone.md" };
 
 const endpointOf = ({ endpoint, region }: Backup) => endpoint ?? `https://s3.${region}.amazonaws.com`;
 const hostOf = (backup: Backup) => new URL(endpointOf(backup)).host;
@@ -41,6 +45,7 @@ const regionWanted = ({ Region, message, $response }: StorageError) =>
 /** The first one that matches counts. */
 const reasons: readonly Reason[] = [
   {
+    ...bucketGone,
     is: /^(InvalidAccessKeyId|Unauthorized|InvalidToken)$/,
     why: (backup) => `${hostOf(backup)} does not know the key id in ${backup.accessKeyFrom}`,
     next: ({ accessKeyFrom, secretKeyFrom }) => [
@@ -49,6 +54,7 @@ const reasons: readonly Reason[] = [
     exitCode: exitCodes.usage,
   },
   {
+    ...bucketGone,
     is: /^SignatureDoesNotMatch$/,
     why: ({ accessKeyFrom, secretKeyFrom }) =>
       `the secret in ${secretKeyFrom} does not belong to the key id in ${accessKeyFrom}`,
@@ -61,6 +67,7 @@ const reasons: readonly Reason[] = [
     next: (backup) => ["date --utc", `curl --silent --head ${endpointOf(backup)} | grep -i ^date`],
   },
   {
+    ...bucketGone,
     is: /^NoSuchBucket$/,
     why: ({ bucket, ...backup }) => `${hostOf({ bucket, ...backup })} has no bucket "${bucket}"`,
     next: () => [`create the bucket, or ${correct("backup.bucket")}`],
@@ -93,6 +100,7 @@ const reasons: readonly Reason[] = [
     exitCode: exitCodes.saidNo,
   },
   {
+    ...bucketGone,
     is: /^(AccessDenied|Forbidden|AllAccessDisabled|403|401)$/,
     why: ({ accessKeyFrom, bucket }) => `the key in ${accessKeyFrom} has no right to do that in the bucket "${bucket}"`,
     next: () => ["give the key this right at the storage, then run this again"],
@@ -105,11 +113,13 @@ const reasons: readonly Reason[] = [
     next: () => ["wait a minute, then the same command again"],
   },
   {
+    ...bucketGone,
     is: /^ECONNREFUSED$/,
     why: (backup) => `nothing listens at ${hostOf(backup)}`,
     next: look,
   },
   {
+    ...bucketGone,
     is: /^(ENOTFOUND|EAI_\w+)$/,
     why: (backup) => `the host name ${new URL(endpointOf(backup)).hostname} cannot be resolved`,
     next: (backup) => [`nslookup ${new URL(endpointOf(backup)).hostname}`],
@@ -135,12 +145,14 @@ const reasons: readonly Reason[] = [
     next: again,
   },
   {
+    ...bucketGone,
     is: /^(ETIMEDOUT|TimeoutError|RequestTimeout)$/,
     why: (backup, { message }) =>
       `${hostOf(backup)} gives ${/no answer within [\d.]+ s/.exec(message)?.[0] ?? "no answer in time"}`,
     next: look,
   },
   {
+    ...bucketGone,
     is: /^E(NETUNREACH|HOSTUNREACH|NETDOWN|HOSTDOWN)$/,
     why: (backup) => `there is no way to ${hostOf(backup)} from here`,
     next: look,
@@ -154,11 +166,12 @@ export function explainStorage(error: unknown, doing: string, { backup, credenti
   const reason =
     reasons.find(({ is, says }) => words.some((word) => is.test(word)) && (says?.test(told.message) ?? true)) ??
     unknownReason;
-  const { why, next, exitCode } = reason;
+  const { why, next, exitCode, read } = reason;
   // Some storages repeat the key's id.
   const clean = redact(why(backup, told), [credentials.secretAccessKey, credentials.accessKeyId]);
   return new Failure(`Cannot ${doing}`, clean, next?.(backup, told) ?? [], {
     ...(exitCode && { exitCode }),
+    ...(read && { read }),
     cause: error,
   });
 }

@@ -44,7 +44,7 @@ export async function readServerEnvironment(
   settings: Pick<Settings, "secrets" | "backup">,
   directory: string,
 ): Promise<ServerEnvironment> {
-  const template = withoutBackups(await readTemplate(join(directory, ".env.tpl")), settings);
+  const template = forServer(await readTemplate(join(directory, ".env.tpl")), settings);
   const missing = missingFrom(template);
   if (missing.length > 0) throw templateFailure(missing.map((name) => `${name}: it is not there`));
   const resolved = await resolveTemplate(settings.secrets, template, directory);
@@ -59,10 +59,17 @@ export async function readServerEnvironment(
   return { values, secrets: formsOf(secret), secretNames: secretNamesIn(template) };
 }
 
-/** Whoever breaks into the server must not find there what deletes the backups, or opens them. */
-function withoutBackups(template: Template, { backup }: Pick<Settings, "backup">): Template {
-  const { accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom } = backup ?? {};
-  const names = [accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom];
+/**
+ * Whoever breaks into the server must not find there what deletes the backups, or opens them. Only where the server makes them itself
+ * it has the bucket's key; and the passphrase only if they are not made for recipients.
+ */
+function forServer(template: Template, { backup }: Pick<Settings, "backup">): Template {
+  const { accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom, recipients = [] } = backup ?? {};
+  const profiles = (template.COMPOSE_PROFILES ?? "").split(",").map((profile) => profile.trim());
+  const makesBackups = profiles.includes("backup");
+  const names = makesBackups
+    ? [recipients.length > 0 ? passphraseFrom : undefined]
+    : [accessKeyFrom, secretKeyFrom, passphraseFrom, pingFrom];
   return Object.fromEntries(Object.entries(template).filter(([name]) => !names.includes(name)));
 }
 

@@ -5,7 +5,9 @@ import { formatBytes, formatSeconds } from "./figures.ts";
 export type TransferMeter = {
   /** @param bytes so far. @param expected about how many it will be; undefined where nobody knows. */
   at(bytes: number, expected: number | undefined): void;
-  /** Takes the changing line away again. */
+  /** Takes the changing line away, until there is something new: before another line is printed. */
+  clear(): void;
+  /** The same for good. */
   end(): void;
 };
 
@@ -17,25 +19,47 @@ export function transferMeter(
   what: string,
   output: Output = process.stderr,
   clock = () => performance.now(),
+  regularly = everySoOften,
 ): TransferMeter {
   const began = clock();
   const isTerminal = output.isTTY === true && !process.env.CI;
   let shown = isTerminal ? Number.NEGATIVE_INFINITY : began;
   let isLineOpen = false;
+  let last: { bytes: number; expected: number | undefined } | undefined;
+  const seconds = isTerminal ? everySeconds.terminal : everySeconds.log;
+  const show = () => {
+    const now = clock();
+    if (!last || (now - shown) / 1000 < seconds) return;
+    shown = now;
+    const line = formatTransfer(what, last.bytes, (now - began) / 1000, last.expected);
+    output.write(isTerminal ? `\r\u001b[K${line}` : `${line}\n`);
+    isLineOpen = isTerminal;
+  };
+  // Also where nothing moves: a line that says so is better than none.
+  const stop = regularly(seconds, show);
+  const clear = () => {
+    if (isLineOpen) output.write("\r\u001b[K");
+    isLineOpen = false;
+    last = undefined;
+  };
   return {
     at(bytes, expected) {
-      const now = clock();
-      if ((now - shown) / 1000 < (isTerminal ? everySeconds.terminal : everySeconds.log)) return;
-      shown = now;
-      const line = formatTransfer(what, bytes, (now - began) / 1000, expected);
-      output.write(isTerminal ? `\r\u001b[K${line}` : `${line}\n`);
-      isLineOpen = isTerminal;
+      last = { bytes, expected };
+      show();
     },
+    clear,
     end() {
-      if (isLineOpen) output.write("\r\u001b[K");
-      isLineOpen = false;
+      stop();
+      clear();
     },
   };
+}
+
+/** @returns what ends it. Keeps nobody from ending. */
+function everySoOften(seconds: number, work: () => void): () => void {
+  const timer = setInterval(work, seconds * 1000);
+  timer.unref();
+  return () => clearInterval(timer);
 }
 
 /** "  dump     1.2 GB, 85 MB/s, about 40 s left" */

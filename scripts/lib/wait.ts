@@ -52,6 +52,14 @@ export function untilAborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }
 
+/** Settles like the promise, or throws the signal's reason as soon as it is aborted; what is behind the promise goes on then. */
+export async function orInterrupted<T>(interrupted: AbortSignal, promise: Promise<T>): Promise<T> {
+  const aborted = untilAborted(interrupted).then(() => {
+    throw interrupted.reason;
+  });
+  return await Promise.race([promise, aborted]);
+}
+
 /**
  * Aborted by Ctrl-C, SIGTERM or a closed terminal, or when nobody reads our output any more, as behind `| head -1`; with
  * a Failure that exits 130. From then on none of these ends this process by itself: whoever calls this unwinds, and

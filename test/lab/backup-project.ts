@@ -1,4 +1,4 @@
-// A project with its own Postgres and a bucket, and `bun scripts/backup.ts` in it as people run it: a process of its own.
+// A project with its own Postgres and a bucket, and the verbs for backups in it as people run them: each a process of its own.
 //   const lab = await createBackupProject(folder);   await lab.configure({ prefix: "one" });   const { exitCode } = await lab.backup(["list"]);
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -13,6 +13,8 @@ import { linkPackages } from "./project-files.ts";
 import { type S3, startS3 } from "./s3.ts";
 
 type Environment = Record<string, string | undefined>;
+
+type OnLine = (line: string, stream: "stdout" | "stderr") => void;
 
 export type Started = Running & {
   /** Everything it has said so far. */
@@ -37,6 +39,9 @@ export type BackupProject = {
   backup(words: readonly string[], environment?: Environment): Promise<Result>;
   /** The same, without waiting for it. */
   start(words: readonly string[], environment?: Environment): Promise<Started>;
+  /** Likewise `bun scripts/restore.ts`. */
+  restore(words: readonly string[], environment?: Environment): Promise<Result>;
+  startRestore(words: readonly string[], environment?: Environment, onLine?: OnLine): Promise<Started>;
   /** The bucket as the settings of the last configure() have it. */
   store(): Promise<Store>;
   /** In the project's database, or another one. @returns what psql prints, without decoration. */
@@ -46,7 +51,11 @@ export type BackupProject = {
   remove(): Promise<void>;
 };
 
-export async function createBackupProject(folder: string): Promise<BackupProject> {
+/** @param overlay one more Compose file, over all others. */
+export async function createBackupProject(
+  folder: string,
+  { overlay }: { overlay?: string } = {},
+): Promise<BackupProject> {
   const engine = await startEngine();
   const clients = (await postgresEnvironment()).PATH.split(":")[0]!;
   const password = `pa$$ ${randomBytes(12).toString("hex")}`;
@@ -56,6 +65,10 @@ export async function createBackupProject(folder: string): Promise<BackupProject
   const [project, s3] = await Promise.all([createProject({ environment: { POSTGRES_PASSWORD: password } }), startS3()]);
   await Promise.all([linkPackages(project.directory), s3.createBucket("backups")]);
   await project.setEnvironment({ COMPOSE_PROJECT_NAME: project.name });
+  if (overlay) {
+    await project.write("compose/test.yaml", overlay);
+    await project.setEnvironment({ COMPOSE_FILE: "compose.yaml:compose/development.yaml:compose/test.yaml" });
+  }
   await project.compose(["up", "--detach", "--wait", "postgres"]);
   const port = /^POSTGRES_PORT=(\d+)$/m.exec(readFileSync(join(project.directory, ".env"), "utf8"))![1]!;
   const environment: Environment = {
@@ -71,11 +84,25 @@ export async function createBackupProject(folder: string): Promise<BackupProject
   let settings: Settings;
   let printed = "";
   const stores: Store[] = [];
-  const command = (words: readonly string[], changes: Environment = {}) => ({
-    argv: [process.execPath, "scripts/backup.ts", ...words],
+  const command = (verb: "backup" | "restore", words: readonly string[], changes: Environment = {}) => ({
+    argv: [process.execPath, `scripts/${verb}.ts`, ...words],
     directory: project.directory,
     environment: { ...environment, ...changes },
   });
+  const runVerb = async (...args: Parameters<typeof command>): Promise<Result> => {
+    const result = await run({ ...command(...args), accept: [0, 1, 2, 3, 4, 5, 130], timeoutSeconds: 120 });
+    printed += result.stdout + result.stderr;
+    return result;
+  };
+  const startVerb = async (program: ReturnType<typeof command>, onLine: OnLine = () => {}): Promise<Started> => {
+    const said = { stdout: "", stderr: "" };
+    const listen: OnLine = (line, stream) => {
+      said[stream] += `${line}\n`;
+      printed += `${line}\n`;
+      onLine(line, stream);
+    };
+    return Object.assign(await start({ ...program, ownGroup: true, onLine: listen }), { said });
+  };
   return {
     ...{ project, s3, passphrase, environment, secrets: [password, passphrase, s3.secretAccessKey] },
     postgres: {
@@ -101,19 +128,10 @@ export async function createBackupProject(folder: string): Promise<BackupProject
       });
       return settings;
     },
-    async backup(words, changes) {
-      const result = await run({ ...command(words, changes), accept: [0, 1, 2, 3, 4, 5, 130], timeoutSeconds: 120 });
-      printed += result.stdout + result.stderr;
-      return result;
-    },
-    async start(words, changes) {
-      const said = { stdout: "", stderr: "" };
-      const onLine = (line: string, stream: "stdout" | "stderr") => {
-        said[stream] += `${line}\n`;
-        printed += `${line}\n`;
-      };
-      return Object.assign(await start({ ...command(words, changes), ownGroup: true, onLine }), { said });
-    },
+    backup: (words, changes) => runVerb("backup", words, changes),
+    start: (words, changes) => startVerb(command("backup", words, changes)),
+    restore: (words, changes) => runVerb("restore", words, changes),
+    startRestore: (words, changes, onLine) => startVerb(command("restore", words, changes), onLine),
     async store() {
       const store = await openStore(settings.backup!, s3);
       stores.push(store);

@@ -23,11 +23,11 @@ export function manifestAt(at: string, changes: Partial<Manifest> = {}): Manifes
     client: { pgDump: "pg_dump (PostgreSQL) 18.6", kit: "0.1.0" },
     databaseBytes: 12_000_000,
     rows: { "public.accounts": 12, "public.sessions": 30 },
-    largeObjects: 0,
+    ...{ partitioned: [], largeObjects: 0 },
     migrations: ["20261101000000"],
     extensions: { plpgsql: "1.0" },
     roles: ["shop"],
-    settings: { owner: "shop", connectionLimit: -1, grants: [], parameters: [] },
+    settings: { owner: "shop", connectionLimit: -1, grants: [], parameters: [], comment: null },
     ...changes,
   };
 }

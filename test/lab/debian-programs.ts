@@ -20,6 +20,15 @@ export const postgresEnvironment = () =>
     ["psql", "pg_dump", "pg_dumpall", "pg_restore", "createdb"].map((name) => `/usr/lib/postgresql/18/bin/${name}`),
   );
 
+/** PATH with two clients for S3 in front that people have at hand. */
+export async function s3ClientsEnvironment(): Promise<{ PATH: string }> {
+  const [rclone, aws] = await Promise.all([
+    environmentOf("sid", ["rclone", "dash"], ["/usr/bin/rclone"]),
+    environmentOf("sid", ["awscli", "dash"], ["/usr/bin/aws"]),
+  ]);
+  return { PATH: `${rclone.PATH.split(":")[0]}:${aws.PATH}` };
+}
+
 async function environmentOf(suite: Suite, packages: string[], programs: string[]): Promise<{ PATH: string }> {
   const folder = cacheFolder("programs", hashOf(suite, ...packages, ...programs).slice(0, 12));
   const assemble = async (temporary: string) => {

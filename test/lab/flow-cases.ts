@@ -4,7 +4,7 @@ import { Failure } from "../../scripts/lib/failure.ts";
 import { type Flow, flow, type Stage } from "../../scripts/lib/flow.ts";
 
 /** A stage named after its place: "a", "b", "c". */
-const line = (...commands: (string | readonly string[])[]): Stage[] =>
+export const line = (...commands: (string | readonly string[])[]): Stage[] =>
   commands.map((command, index) => ({
     name: "abc"[index]!,
     argv: typeof command === "string" ? ["sh", "-c", command] : command,

@@ -1,4 +1,5 @@
 // The lab engine's addresses, bridge and firewall rules: chosen so that they meet nobody else's, and removed without a trace.
+import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { run } from "../../scripts/lib/run.ts";
 import { labId } from "./cache.ts";
@@ -47,9 +48,16 @@ export function touches(route: Route, second: number): boolean {
 export async function createBridge({ bridge, gateway }: Network, environment: Record<string, string>): Promise<void> {
   const exists = await run({ argv: ["ip", "link", "show", bridge], environment, accept: [0, 1] });
   if (exists.exitCode !== 0) await run({ argv: ["ip", "link", "add", "name", bridge, "type", "bridge"], environment });
+  // One that was given, and not chosen: a bridge without one takes the lowest of its ports', another one with every container that
+  // comes or goes, and whoever remembers the old one sends into the void for 9 s.
+  await run({ argv: ["ip", "link", "set", bridge, "address", hardwareAddress()], environment });
   await run({ argv: ["ip", "address", "replace", gateway, "dev", bridge], environment });
   await run({ argv: ["ip", "link", "set", bridge, "up"], environment });
 }
+
+/** Of nobody, and of one machine only. */
+const hardwareAddress = () =>
+  ["02", ...[...randomBytes(5)].map((byte) => byte.toString(16).padStart(2, "0"))].join(":");
 
 export async function observeFirewall(environment: Record<string, string>): Promise<Firewall> {
   const { stdout } = await run({ argv: ["iptables-save"], environment });

@@ -2,6 +2,7 @@
 // through as it came, with its Host header, which is part of every signature.
 //   const proxy = await startS3Proxy(s3.endpoint);   proxy.hit(/^PUT .*partNumber=2/, { status: 503, code: "SlowDown" });
 import {
+  type ClientRequest,
   createServer,
   request as httpRequest,
   type IncomingHttpHeaders,
@@ -17,6 +18,8 @@ export type Fault =
   | { page: string }
   /** The connection breaks once so much of the request's body has come. */
   | { resetAfter: number }
+  /** After so many bytes of the request's body nothing goes on until the work is done. */
+  | { atByte: number; work: () => Promise<unknown> }
   /** It is taken in, and never answered. */
   | "hang"
   /** The first byte of the body arrives as another one. */
@@ -41,7 +44,7 @@ export type S3Proxy = {
   stop(): Promise<void>;
 };
 
-export async function startS3Proxy(endpoint: string): Promise<S3Proxy> {
+export async function startS3Proxy(endpoint: string, port = 0): Promise<S3Proxy> {
   const target = new URL(endpoint);
   const requests: { label: string; headers: IncomingHttpHeaders }[] = [];
   let plans: { requests: RegExp; faults: Fault[] }[] = [];
@@ -79,16 +82,19 @@ export async function startS3Proxy(endpoint: string): Promise<S3Proxy> {
         return;
       }
       response.writeHead(reply.statusCode!, reply.headers);
-      if (typeof fault === "object") partly(reply, response, fault);
+      if (typeof fault === "object" && !("atByte" in fault)) partly(reply, response, fault);
       else reply.pipe(response);
     });
     onward.on("error", () => request.socket.destroy());
     request.on("close", () => request.complete || onward.destroy());
+    // An answer that nobody reads would keep one of the server's few hands busy for over a minute, and others from being served.
+    response.on("close", () => response.writableFinished || onward.destroy());
     if (fault === "damage") request.once("data", (chunk: Buffer) => void chunk.writeUInt8(chunk[0]! ^ 1));
-    request.pipe(onward);
+    if (typeof fault === "object" && "atByte" in fault) void pausing(request, onward, fault);
+    else request.pipe(onward);
   }
 
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(port, "127.0.0.1", resolve));
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
@@ -114,6 +120,33 @@ function resetAfter(request: IncomingMessage, bytes: number): void {
   });
 }
 
+async function pausing(
+  request: IncomingMessage,
+  onward: ClientRequest,
+  { atByte, work }: { atByte: number; work: () => Promise<unknown> },
+): Promise<void> {
+  let left = atByte;
+  // Whoever sends it may go meanwhile. A server that went on waiting for the rest would have one hand less for over a minute.
+  const leave = () => void onward.destroy();
+  request.socket.once("close", leave);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      const isThere = left < chunk.length;
+      onward.write(isThere ? chunk.subarray(0, left) : chunk);
+      if (isThere) {
+        await work();
+        onward.write(chunk.subarray(left));
+      }
+      left = isThere ? Number.POSITIVE_INFINITY : left - chunk.length;
+    }
+    onward.end();
+  } catch {
+    leave();
+  } finally {
+    request.socket.off("close", leave);
+  }
+}
+
 function partly(
   reply: IncomingMessage,
   response: ServerResponse,
@@ -125,8 +158,7 @@ function partly(
     if (sent >= limit) return;
     const part = chunk.subarray(0, limit - sent);
     sent += part.length;
-    response.write(part);
     // What was written has to leave before the connection goes.
-    if (sent >= limit && isCut) setImmediate(() => response.socket?.end());
+    response.write(part, () => sent >= limit && isCut && setImmediate(() => response.socket?.destroy()));
   });
 }

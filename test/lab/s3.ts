@@ -27,6 +27,9 @@ export type S3 = Credentials & {
     /** More writes in a minute get SlowDown, 503. */
     limitWrites(perMinute: number): Promise<void>;
     unlimit(): Promise<void>;
+    /** Whatever the user asks for is refused: UserSuspended, 403. */
+    suspend(): Promise<void>;
+    resume(): Promise<void>;
     /** The gateway takes connections and never answers. */
     hang(): Promise<void>;
     proceed(): Promise<void>;
@@ -97,6 +100,8 @@ export async function startS3({ owner = "process" }: { owner?: Owner } = {}): Pr
           await admin("quota", "disable", "--quota-scope=bucket", "--uid=lab");
           await admin("ratelimit", "disable", "--ratelimit-scope=user", "--uid=lab");
         },
+        suspend: async () => void (await admin("user", "suspend", "--uid=lab")),
+        resume: async () => void (await admin("user", "enable", "--uid=lab")),
         hang: async () => void (await docker("kill", "--signal=STOP", slot.name)),
         proceed: async () => void (await docker("kill", "--signal=CONT", slot.name)),
       },

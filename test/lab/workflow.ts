@@ -53,6 +53,7 @@ export async function startJob(options: Options): Promise<Job> {
     ...options.environment,
     ...{ CI: "true", GITHUB_ACTIONS: "true", GITHUB_ACTOR: "octocat", GITHUB_SHA: commit, GITHUB_ENV: commandFile },
     ...{ GITHUB_SERVER_URL: "https://github.example", GITHUB_REPOSITORY: "me/shop", GITHUB_RUN_ID: "42" },
+    ...{ GITHUB_RUN_ATTEMPT: "1" },
     ...{ RUNNER_TEMP: home, ...job.env },
   };
   const log = createLog();

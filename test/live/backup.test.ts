@@ -167,12 +167,13 @@ test("a backup knows what it holds, and RESTORE.txt alone brings all of it back"
   expect(rest).toEqual({
     ...{ version: 1, project: "dbops-app", environment: "local", database: "dbops_app", host: "this machine" },
     ...{ label: "the first", format: "custom", rows, largeObjects: 3 },
+    partitioned: ["audit.events"],
     encryption: { kind: "passphrase", program: expect.stringMatching(/^gpg \(GnuPG\) 2\./) },
     migrations: ["20261101000000", "20261102000000"],
     extensions: { citext: expect.any(String), pgcrypto: expect.any(String), plpgsql: "1.0" },
     roles: expect.arrayContaining(["reader"]),
     settings: {
-      ...{ owner: "dbops_app", connectionLimit: 90 },
+      ...{ owner: "dbops_app", connectionLimit: 90, comment: null },
       grants: expect.arrayContaining(["reader CONNECT f"]),
       parameters: [
         { role: "reader", parameter: "search_path", value: "audit" },
@@ -215,7 +216,7 @@ test("list, verify, and what --json prints is one document", async () => {
   ]);
   const verify = await lab.backup(["verify"]);
   expect(verify.stdout).toMatch(
-    /^Backup 2\S+ is whole: [\d.]+ kB downloaded, decrypted and read to the end, in [\d.]+ s\n {2}next: bun scripts\/restore.ts 2/,
+    /^Backup 2\S+ is whole: [\d.]+ kB downloaded, decrypted and read to the end, in [\d.]+ s\n {2}next: bun scripts\/drill.ts 2/,
   );
   const id = backups[0].id as string;
   expect(JSON.parse((await lab.backup(["verify", id, "--json"])).stdout)).toEqual({
@@ -251,7 +252,7 @@ test("--tables holds these, and is not taken for the latest backup", async () =>
   const latest = await lab.backup(["verify"]);
   expect([latest.exitCode, latest.stderr]).toEqual([
     2,
-    `Cannot find the backup "latest": there is none\n  | the newest are:\n  | ${manifest.id}\n  next: bun scripts/backup.ts list\n`,
+    `Cannot find the backup "latest": there is none\n  | the newest are:\n  | ${manifest.id}   of local\n  next: bun scripts/backup.ts list\n`,
   ]);
   expect((await lab.backup(["verify", manifest.id])).exitCode).toBe(0);
   const none = await lab.backup(["--tables", "nonesuch"]);
@@ -273,6 +274,19 @@ test("for a recipient: who makes it cannot read it, who has the secret key can",
   const manifest = await made([], noPassphrase);
   const fingerprint = /^fpr:+([0-9A-F]+):/m.exec((await gpg("--with-colons", "--list-keys")).stdout)![1]!;
   expect(manifest.encryption).toEqual({ kind: "recipients", recipients: [fingerprint], program: expect.any(String) });
+  // The same without a word in dbops.config.ts.
+  await lab.configure({ prefix: "recipient" });
+  const byFlag = await made(["--recipient", "backup-key.asc"], noPassphrase);
+  expect(byFlag.encryption).toEqual(manifest.encryption);
+  expect((await lab.backup(["verify"], { ...noPassphrase, ...owner })).exitCode).toBe(0);
+  const plan = await lab.backup(["--plan", "--recipient", "a.asc", "--recipient", "b.asc"], noPassphrase);
+  expect(plan.stdout).toContain("encrypted for the keys ");
+  const absent = await lab.backup(["--recipient", "absent.asc"], noPassphrase);
+  expect([absent.exitCode, absent.stderr]).toEqual([
+    2,
+    expect.stringMatching(/^Cannot encrypt for the recipients of the backup: there is no file ".*absent\.asc"$/m),
+  ]);
+  await lab.configure({ prefix: "recipients", recipients: ["backup-key.asc"] });
   const stranger = await lab.backup(["verify"], { ...noPassphrase, GNUPGHOME: home("nobody") });
   expect([stranger.exitCode, stranger.stderr]).toEqual([
     3,
@@ -296,12 +310,12 @@ test("what is missing or wrong has its own sentence and exit code, before anythi
   await lab.configure({ bucket: "no-such-bucket" });
   expect(await said([])).toEqual([
     2,
-    `Cannot list s3://no-such-bucket/dbops-app/: ${host} has no bucket "no-such-bucket"\n  next: create the bucket, or correct backup.bucket in dbops.config.ts, then run this again`,
+    `Cannot list s3://no-such-bucket/dbops-app/: ${host} has no bucket "no-such-bucket"\n  next: create the bucket, or correct backup.bucket in dbops.config.ts, then run this again\n  read: docs/runbook/bucket-gone.md`,
   ]);
   await lab.configure({ prefix: "refused" });
   expect(await said([], { BACKUP_SECRET_ACCESS_KEY: "wrong" })).toEqual([
     2,
-    "Cannot list s3://backups/refused/dbops-app/: the secret in BACKUP_SECRET_ACCESS_KEY does not belong to the key id in BACKUP_ACCESS_KEY_ID\n  next: give BACKUP_SECRET_ACCESS_KEY its right value, then run this again",
+    "Cannot list s3://backups/refused/dbops-app/: the secret in BACKUP_SECRET_ACCESS_KEY does not belong to the key id in BACKUP_ACCESS_KEY_ID\n  next: give BACKUP_SECRET_ACCESS_KEY its right value, then run this again\n  read: docs/runbook/bucket-gone.md",
   ]);
   const missing = { BACKUP_PASSPHRASE: undefined, BACKUP_ACCESS_KEY_ID: "" };
   expect(await said([], missing)).toEqual([

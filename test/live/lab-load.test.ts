@@ -1,3 +1,4 @@
+// Runs alone: on a busy machine connections are cut off that no deed of the server explains.
 // The lab's load counts what a server does to its requests: no more, and above all no less.
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { mkdtemp, readFile, rm } from "node:fs/promises";

@@ -6,6 +6,8 @@ import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { cacheFolder, labId } from "../lab/cache.ts";
 import { allProcesses, argvOf } from "../lab/processes.ts";
+import { records } from "../lab/server/record.ts";
+import { claimSlot, releaseSlot } from "../lab/server/slot.ts";
 import { toolsEnvironment } from "../lab/server/tools.ts";
 import { type Server, startServer } from "../lab/server.ts";
 import { startSink } from "../lab/sink.ts";
@@ -133,6 +135,20 @@ test("stop() leaves nothing, and a server whose owner was killed goes with the n
   await next.stop();
   expect(await tracesOf(next)).toEqual([]);
 }, 300_000);
+
+test("who gives back a place for the second time does not take it from the next one", async () => {
+  const first = await claimSlot("first", "process");
+  await releaseSlot(first);
+  const second = await claimSlot("second", "process");
+  const names = () => records().map(({ slot }) => slot.claim);
+  try {
+    await releaseSlot(first);
+    expect(names()).toContain(second.claim);
+  } finally {
+    await releaseSlot(second);
+  }
+  expect(names()).not.toContain(second.claim);
+});
 
 /** Whatever on this machine has to do with the server. */
 async function tracesOf({ address }: Server): Promise<string[]> {

@@ -1,7 +1,7 @@
 // The lab keeps its word: an engine that plain `docker compose` reaches, and images that behave as the official ones do.
 // The same stories hold for the official images; where they are pulled, they prove that the contracts are right.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { run } from "../../scripts/lib/run.ts";
@@ -241,6 +241,13 @@ async function buildAndRun(name: string, dockerfile: string, words: readonly str
   const { stdout } = await docker(["run", "--rm", tag, ...words]);
   return stdout;
 }
+
+test("the bridge keeps its hardware address, whatever containers come and go", async () => {
+  const name = '{{index .Options "com.docker.network.bridge.name"}}';
+  const bridge = (await docker(["network", "inspect", "bridge", "--format", name])).stdout.trim();
+  const wasChosen = "3";
+  expect(readFileSync(`/sys/class/net/${bridge}/addr_assign_type`, "utf8").trim()).toBe(wasChosen);
+});
 
 test("compose up: postgres, then dbmate's migration, then bun behind nginx", async () => {
   const project = join(folder, "project");

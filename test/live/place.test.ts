@@ -59,7 +59,10 @@ beforeAll(async () => {
 ${password}
 END
     docker run --detach --name postgres --label com.docker.compose.project=shop \
-      --label com.docker.compose.service=postgres --env POSTGRES_USER=shop --env POSTGRES_PASSWORD="$password" postgres:18-alpine
+      --label com.docker.compose.service=postgres --label com.docker.compose.oneoff=False --env POSTGRES_USER=shop --env POSTGRES_PASSWORD="$password" postgres:18-alpine
+    # What "docker compose run postgres" leaves beside it while somebody works in there: no Postgres, and the newer of both.
+    docker run --detach --init --label com.docker.compose.project=shop --label com.docker.compose.service=postgres \
+      --label com.docker.compose.oneoff=True --entrypoint sleep postgres:18-alpine 3600
     until docker exec postgres pg_isready --quiet --host 127.0.0.1; do sleep 0.2; done`);
   writeFileSync(join(folder, "known_hosts"), `${server.address} ${server.hostKey}\n`);
   const settings = await settingsOf(`deploy@${server.address}`);

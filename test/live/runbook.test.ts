@@ -30,14 +30,14 @@ beforeAll(async () => {
 });
 afterAll(() => project?.remove());
 
-test("every page is in the index, and every page has a test here, in runbook-deploy.test.ts or in backup.test.ts", async () => {
+const withTests = ["runbook", "runbook-deploy", "runbook-backup", "runbook-server-gone", "backup"];
+
+test("every page is in the index, and every page has a test here or in one of the files beside", async () => {
   const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
   const index = await readFile(join(repository, "docs/runbook/README.md"), "utf8");
   const linked = new Set([...index.matchAll(/\(([\w-]+\.md)\)/g)].map(([, page]) => page!));
   expect([...linked].sort()).toEqual(pages);
-  const tests = await Promise.all(
-    ["runbook", "runbook-deploy", "backup"].map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")),
-  );
+  const tests = await Promise.all(withTests.map((name) => readFile(join(import.meta.dir, `${name}.test.ts`), "utf8")));
   expect(pages.filter((page) => !tests.join("").includes(`"${page.replace(/\.md$/, "")}"`))).toEqual([]);
 });
 

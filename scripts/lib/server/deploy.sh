@@ -441,6 +441,19 @@ pull() {
   describe_image "$1"
 }
 
+# pull_services RELEASE REGISTRY USER SECONDS SERVICE…      stdin: the password. Those of their images that this registry has, and are
+# not there yet; Compose pulls the others by itself.
+pull_services() {
+  local release=$1 registry=$2 user=$3 limit=$4 image password
+  shift 4
+  password=$(cat)
+  for image in $(compose "$release" config --images "$@"); do
+    case $image in "$registry"/*) ;; *) continue ;; esac
+    timeout 15 docker image inspect "$image" >/dev/null 2>&1 ||
+      printf '%s' "$password" | pull "$image" "$registry" "$user" "$limit" >/dev/null || return
+  done
+}
+
 # describe_image IMAGE      prints: ID ARCHITECTURE RELEASE|DIGESTS, where RELEASE is what its environment has under that name
 describe_image() {
   timeout 30 docker image inspect --format '{{.Id}} {{.Architecture}} {{range .Config.Env}}{{if eq (slice (printf "%s        " .) 0 8) "RELEASE="}}{{slice . 8}}{{end}}{{end}}|{{range .RepoDigests}}{{.}} {{end}}' "$1"
@@ -541,8 +554,9 @@ start_slot() {
     cat "$scratch/up" >&2
     return 1
   fi
-  forget_endpoint "$project-app-$2-1"
+  # First the new container: Docker looks for one of that name, and forgets what has none only when there is none.
   remove_service "app-$2"
+  forget_endpoint "$project-app-$2-1"
   compose "$1" "${words[@]}"
 }
 

@@ -7,6 +7,8 @@ import { stateFolder } from "../cache.ts";
 export type Slot = {
   /** Its number within the lab, from 1. */
   number: number;
+  /** Nobody else's: the next one who gets this number has another. */
+  claim: string;
   /** Whose it is, in a word: "server", "registry", "s3". */
   purpose: string;
   /** Distinct on this machine; marks firewall rules, cgroups and containers. */

@@ -1,5 +1,6 @@
 // A place for one of the lab's hosts: a number, addresses that nobody else has, a folder. All that the host has used goes
 // with it. A host whose process was killed is cleared away by the next one that starts, or by `lab down`.
+import { randomUUID } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Failure } from "../../../scripts/lib/failure.ts";
@@ -27,7 +28,7 @@ export async function claimSlot(purpose: string, owner: Owner): Promise<Slot> {
     const folder = hostsFolder(`${number}`);
     const storage = cacheFolder("hosts", `${number}`);
     const slot: Slot = {
-      ...{ number, purpose, name, folder, storage },
+      ...{ number, claim: randomUUID(), purpose, name, folder, storage },
       network: `${base}.${4 * number}/30`,
       gateway: `${base}.${4 * number + 1}`,
       address: `${base}.${4 * number + 2}`,
@@ -49,10 +50,10 @@ export async function listenHere({ address }: Slot): Promise<void> {
   await run({ argv: ["ip", "address", "add", `${address}/32`, "dev", "lo"], environment: await toolsEnvironment() });
 }
 
-/** Ends and removes everything that belongs to the slot. Twice is safe. */
+/** Ends and removes everything that belongs to the slot. Twice is safe, also when somebody else has its number by then. */
 export async function releaseSlot(slot: Slot): Promise<void> {
   await locked(async () => {
-    const record = records().find((one) => one.slot.name === slot.name);
+    const record = records().find((one) => one.slot.claim === slot.claim);
     if (record) await clear(record);
     removeFolderAfterLast();
   });
