@@ -125,16 +125,16 @@ async function observe({ settings, directory, store, flags }: Request) {
   const { listBackups } = await import("./lib/backup-list.ts");
   const { backupSettings } = await import("./lib/backup-values.ts");
   const { migrationsHere } = await import("./lib/database-migrate.ts");
-  const { findLeftovers, readStack, requireEngine } = await import("./lib/drill-container.ts");
+  const { findLeftovers, readStack, requireEngine } = await import("./lib/throwaway.ts");
   const { planDrill } = await import("./lib/drill-plan.ts");
   const listing = await listBackups(store, settings.name);
   for (const problem of listing.problems) console.error(`warning: ${problem}`);
-  await requireEngine();
+  await requireEngine("Cannot drill");
   const now = new Date();
   const [stack, migrations, leftovers] = await Promise.all([
     readStack(directory),
     migrationsHere(directory),
-    findLeftovers(settings.name, now),
+    findLeftovers("drill", settings.name, now),
   ]);
   const usual = settings.environments.production ? "production" : "local";
   const wanted: Wanted = {

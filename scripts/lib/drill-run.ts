@@ -5,7 +5,6 @@ import { readFacts } from "./catalog.ts";
 import { compare, type Found, lookAt } from "./database-compare.ts";
 import { createScript, settingsScript } from "./database-create.ts";
 import { compareSettings, otherExtensions } from "./drill-compare.ts";
-import { type DrillContainer, hasImage, pullImage, removeContainers, startContainer } from "./drill-container.ts";
 import { applyGlobals, globalsScript, readGlobals, superuserOf } from "./drill-globals.ts";
 import type { DrillPlan, Stack } from "./drill-plan.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
@@ -19,6 +18,7 @@ import { type Expectation, NotAsItShouldBe, requireUsable } from "./restore-prov
 import { analyze } from "./restore-run.ts";
 import { type OpenSource, openStored } from "./restore-source.ts";
 import type { Store } from "./s3.ts";
+import { hasImage, pullImage, removeContainers, startContainer, type Throwaway } from "./throwaway.ts";
 import { transferMeter } from "./transfer-meter.ts";
 
 export type Drilling = {
@@ -104,7 +104,7 @@ const isAboutBackup = ({ exitCode, read }: Failure) =>
 const problemsOf = (finding: Failure) =>
   finding instanceof NotAsItShouldBe && finding.details ? finding.details.split("\n") : [finding.message];
 
-type Work<T> = (container: DrillContainer) => Promise<T>;
+type Work<T> = (container: Throwaway) => Promise<T>;
 
 /** @throws {Failure} exit 1 where the container or the disk has failed, whatever else has failed because of it. */
 async function inContainer<T>(
@@ -115,7 +115,7 @@ async function inContainer<T>(
   const { image, command, leftovers } = plan;
   if (leftovers.length > 0) await progress.step("clean", () => removeContainers(leftovers));
   if (!(await hasImage(image))) await progress.step("pull", () => pullImage(image, interrupted));
-  const wanted = { project, image, command, superuser };
+  const wanted = { purpose: "drill" as const, project, image, command, superuser };
   const container = await progress.step("start", () => startContainer(wanted, interrupted));
   try {
     return await work(container);
@@ -127,7 +127,7 @@ async function inContainer<T>(
   }
 }
 
-async function ofThisMachine(container: DrillContainer, failure: Failure): Promise<Failure> {
+async function ofThisMachine(container: Throwaway, failure: Failure): Promise<Failure> {
   const ended = await container.whyEnded().catch(() => undefined);
   const isFull = /No space left on device/.test(failure.details ?? "") || failure.read?.includes("disk-full");
   const why = ended ?? (isFull ? "Docker's disk is full" : undefined);
@@ -142,7 +142,7 @@ type Restored = Required<Pick<Drilled, "rows" | "tables" | "migrated" | "restore
 
 async function restore(
   job: Drilling,
-  container: DrillContainer,
+  container: Throwaway,
   source: OpenSource,
   globals: string,
   seen: Seen,
@@ -207,7 +207,7 @@ async function requireFit(admin: Psql, { image, backup }: DrillPlan) {
   });
 }
 
-async function requireRoom({ place }: DrillContainer, { neededBytes }: DrillPlan, folder: string) {
+async function requireRoom({ place }: Throwaway, { neededBytes }: DrillPlan, folder: string) {
   const disk = await diskOf(place, folder);
   const room = disk && roomOn(disk);
   if (room === undefined || room >= neededBytes) return disk;
@@ -240,7 +240,7 @@ async function requireSame(psql: Psql, manifest: Manifest, warnings: string[]): 
 }
 
 /** As a restore does before it swaps. @returns how many migrations were applied. */
-async function makeUsable(job: Drilling, container: DrillContainer, source: OpenSource): Promise<number> {
+async function makeUsable(job: Drilling, container: Throwaway, source: OpenSource): Promise<number> {
   const { plan, stack, directory, progress, interrupted, schema, migrations } = job;
   const { pending, backup } = plan;
   await progress.step("analyze", () =>

@@ -1,5 +1,5 @@
-// The container that a drill restores into: a Postgres without a network, which nobody else knows, and which goes with all its data when
-// the drill ends. Where the drill was killed, the next one finds it by its labels.
+// A container with a Postgres that nobody else knows, without a network, which goes with all its data when the work is done: a drill
+// restores into one, and migrations are tried in one. Where we were killed, the next run finds it by its labels.
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
@@ -13,7 +13,7 @@ import { identify, isRunning } from "./process.ts";
 import { run } from "./run.ts";
 import { poll } from "./wait.ts";
 
-export type DrillContainer = {
+export type Throwaway = {
   name: string;
   place: Place;
   /** @returns why it runs no more, and undefined while it does. */
@@ -26,10 +26,13 @@ export type DrillContainer = {
 
 const docker = (...words: string[]) => ["docker", ...words];
 
-/** @throws {Failure} exit 1: the next drill may find one. */
-export async function requireEngine(): Promise<void> {
+/**
+ * @param what cannot be done without one: "Cannot drill".
+ * @throws {Failure} exit 1: the next run may find one.
+ */
+export async function requireEngine(what: string): Promise<void> {
   const why = await whyNoDocker();
-  if (why) throw new Failure("Cannot drill", why, ["docker info      # then the same command again"]);
+  if (why) throw new Failure(what, why, ["docker info      # then the same command again"]);
 }
 
 /** Read as it stands: there may be no .env here, and what it would say is not needed. @throws {Failure} exit 2 with Compose's own words. */
@@ -57,14 +60,18 @@ export async function readStack(directory: string): Promise<Stack> {
 /** Without a variable of .env in it. */
 const isPlain = (text: string | undefined): text is string => text !== undefined && !text.includes("$");
 
-const label = "dbops.drill";
-/** A drill on another machine with the same engine cannot be asked whether it goes on. */
+/** What it is for, which its name and its labels say. */
+export type Purpose = "drill" | "scratch";
+
+const labelOf = (purpose: Purpose) => `dbops.${purpose}`;
+/** A run on another machine with the same engine cannot be asked whether it goes on. */
 const foreignHours = 24;
 
 type Labels = { name: string; machine: string; pid: string; started: string; since: string };
 
 /** Of this project: those whose process is gone. */
-export async function findLeftovers(project: string, now: Date): Promise<string[]> {
+export async function findLeftovers(purpose: Purpose, project: string, now: Date): Promise<string[]> {
+  const label = labelOf(purpose);
   const columns = ["machine", "pid", "started", "since"].map((name) => `{{.Label "${label}.${name}"}}`);
   const format = ["{{.Names}}", ...columns].join("\t");
   const words = docker("ps", "--all", "--filter", `label=${label}=${project}`, "--format", format);
@@ -113,17 +120,17 @@ const confinement = [
   ...["--security-opt=no-new-privileges", "--log-driver=local", "--log-opt=max-size=10m", "--log-opt=max-file=2"],
 ];
 
-type Wanted = { project: string; image: string; command: readonly string[]; superuser: string };
+type Wanted = { purpose: Purpose; project: string; image: string; command: readonly string[]; superuser: string };
 
 /** @throws {Failure} exit 1 when it does not come up, with the end of its log; it is removed then. */
 export async function startContainer(
-  { project, image, command, superuser }: Wanted,
+  { purpose, project, image, command, superuser }: Wanted,
   interrupted: AbortSignal,
-): Promise<DrillContainer> {
-  const name = `dbops-drill-${project}-${randomBytes(4).toString("hex")}`;
+): Promise<Throwaway> {
+  const name = `dbops-${purpose}-${project}-${randomBytes(4).toString("hex")}`;
   // Handed on by name, so that it stands in no command line.
   const password = { POSTGRES_PASSWORD: randomBytes(24).toString("hex") };
-  const labels = await labelsOf(project);
+  const labels = await labelsOf(purpose, project);
   const container = describe(name, superuser, labels, password.POSTGRES_PASSWORD);
   const identity = ["--env=POSTGRES_PASSWORD", `--env=POSTGRES_USER=${superuser}`, "--env=POSTGRES_DB=postgres"];
   // Whoever cuts the power starts again from nothing.
@@ -147,7 +154,8 @@ export async function startContainer(
   }
 }
 
-async function labelsOf(project: string): Promise<string[]> {
+async function labelsOf(purpose: Purpose, project: string): Promise<string[]> {
+  const label = labelOf(purpose);
   const { pid, started } = (await identify(process.pid)) ?? { pid: process.pid, started: "" };
   const values = { machine: hostname(), pid, started, since: new Date().toISOString() };
   const each = Object.entries(values).map(([name, value]) => `--label=${label}.${name}=${value}`);
@@ -155,11 +163,7 @@ async function labelsOf(project: string): Promise<string[]> {
 }
 
 /** Over TCP: while the first start creates the database, a server that is not the final one answers on the socket. */
-async function ready(
-  { place, name, whyEnded }: DrillContainer,
-  image: string,
-  interrupted: AbortSignal,
-): Promise<void> {
+async function ready({ place, name, whyEnded }: Throwaway, image: string, interrupted: AbortSignal): Promise<void> {
   let last = "it does not answer";
   const answers = await poll({ seconds: readySeconds, everyMilliseconds: 200, interrupted }, async () => {
     const ask = place.client(["psql", "--no-psqlrc", "--no-password", "--tuples-only", "--command=select 1"]);
@@ -178,7 +182,7 @@ async function ready(
   });
 }
 
-function describe(name: string, superuser: string, labels: readonly string[], password: string): DrillContainer {
+function describe(name: string, superuser: string, labels: readonly string[], password: string): Throwaway {
   const migrations = `${name}-migrations`;
   return {
     name,

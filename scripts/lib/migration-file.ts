@@ -1,0 +1,108 @@
+// A migration as dbmate reads it: one SQL file, its version in front of the name, one part to apply it and one to take it back.
+import { createHash } from "node:crypto";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { exitCodes, Failure } from "./failure.ts";
+
+export type Section = {
+  /** From its `-- migrate:up` or `-- migrate:down` on, as dbmate sends it. */
+  sql: string;
+  /** Of that directive, in the file; the first is 1. */
+  line: number;
+  transaction: boolean;
+};
+
+export type MigrationFile = {
+  /** "20260131120000_create_accounts.sql" */
+  file: string;
+  version: string;
+  text: string;
+  /** Of the text with line feeds alone: git on Windows must not make an edited file out of it. Hexadecimal. */
+  sha256: string;
+  /** The first pair is the one that a file should have. dbmate applies several, and takes back the last one alone. */
+  sections: { up: Section; down: Section | undefined }[];
+};
+
+/** What lies beside the migrations and is none. */
+const others = ["TEMPLATE.sql", "schema.sql"];
+
+/**
+ * All of a directory, in dbmate's order: by file name, as text.
+ * @throws {Failure} exit 2 for a directory that is not there, and for files that dbmate would skip or could not read: all at once.
+ */
+export async function readMigrations(directory: string, folder = "migrations"): Promise<MigrationFile[]> {
+  const names = await readdir(join(directory, folder)).catch(() => {
+    const next = ["cd to the project's root", "bun scripts/migrate.ts new NAME"];
+    throw new Failure(`Cannot read ${folder}/`, `there is none in ${directory}`, next, usage);
+  });
+  const sql = names.filter((name) => name.endsWith(".sql") && !others.includes(name)).sort();
+  const problems = sql.filter((name) => !/^\d/.test(name)).map((name) => `${name}: its name must begin with a version`);
+  const files = await Promise.all(
+    sql.map(async (name) => parseMigration(name, await readFile(join(directory, folder, name), "utf8"))),
+  );
+  problems.push(...files.flatMap((file) => whyUnreadable(file) ?? []));
+  problems.push(...sameVersions(files));
+  if (problems.length === 0) return files;
+  const count = problems.length === 1 ? "1 file is not one that dbmate can apply" : `${problems.length} problems`;
+  throw new Failure(`Cannot read ${folder}/`, count, ["bun scripts/migrate.ts lint"], {
+    ...usage,
+    details: problems.join("\n"),
+    read: "docs/migrations.md",
+  });
+}
+
+const usage = { exitCode: exitCodes.usage } as const;
+
+/** Pure. Whether dbmate can read it, whyUnreadable() says. */
+export function parseMigration(file: string, text: string): MigrationFile {
+  const lines = text.split("\n");
+  const directives = lines.flatMap((line, index) => {
+    const [, direction, options = ""] = directive.exec(line) ?? [];
+    return direction ? [{ direction, options, index }] : [];
+  });
+  const section = (at: number): Section => {
+    const { options, index } = directives[at]!;
+    const end = directives[at + 1]?.index ?? lines.length;
+    return {
+      sql: lines.slice(index, end).join("\n"),
+      line: index + 1,
+      transaction: !/(?:^|\s)transaction:false(?:\s|$)/.test(options),
+    };
+  };
+  const sections = directives.flatMap(({ direction }, at) => {
+    if (direction !== "up") return [];
+    return [{ up: section(at), down: directives[at + 1]?.direction === "down" ? section(at + 1) : undefined }];
+  });
+  const sha256 = createHash("sha256").update(text.replaceAll("\r\n", "\n")).digest("hex");
+  return { file, version: /^\d*/.exec(file)![0], text, sha256, sections };
+}
+
+/** As dbmate 2.36 looks for it: at the beginning of a line, in lower case. */
+const directive = /^--\s*migrate:(up|down)(?:\s+(\S.*?))?\s*$/;
+
+/** Why dbmate would refuse it, or do with it what nobody expects; undefined for a good one. */
+export function whyUnreadable({ file, text, sections }: MigrationFile): string | undefined {
+  const [first, second] = sections;
+  if (!first) return `${file}: there is no line "-- migrate:up"`;
+  if (
+    text
+      .split("\n")
+      .slice(0, first.up.line - 1)
+      .some(isStatement)
+  ) {
+    return `${file}:1: a statement stands in front of "-- migrate:up"`;
+  }
+  if (second) return `${file}:${second.up.line}: a second "-- migrate:up"; dbmate would take back this part alone`;
+  if (!first.down) return `${file}: there is no line "-- migrate:down" behind "-- migrate:up"`;
+  const downs = text.split("\n").filter((line) => directive.exec(line)?.[1] === "down");
+  return downs.length > 1 ? `${file}: there are ${downs.length} lines "-- migrate:down"` : undefined;
+}
+
+const isStatement = (line: string) => line.trim() !== "" && !/^\s*--/.test(line);
+
+/** A version is the name of a change: two files of one version, and one of them is never applied. */
+export function sameVersions(files: readonly Pick<MigrationFile, "file" | "version">[]): string[] {
+  return [...Map.groupBy(files, ({ version }) => version).values()]
+    .filter((same) => same.length > 1)
+    .map((same) => `${same.map(({ file }) => file).join(" and ")}: both have the version ${same[0]!.version}`);
+}
