@@ -64,7 +64,13 @@ function adapt(path: string, text: string, answers: Answers): string {
   if (path.startsWith(".github/workflows/")) {
     const other = answers.runtime === "deno" ? "Bun" : "Deno";
     adapted = replaceOnce(path, adapted, new RegExp(` {6}- name: Set up ${other}\\n(?: {8}.*\\n)+\\n`), "");
-    if (answers.runtime === "deno") adapted = replaceOnce(path, adapted, "bun install --frozen-lockfile", denoInstall);
+    if (answers.runtime === "deno") {
+      adapted = replaceOnce(path, adapted, "bun install --frozen-lockfile", denoInstall);
+      // The app's own scripts are tasks there.
+      adapted = adapted.replaceAll("package.json; then exec bun run", "deno.json; then exec deno task");
+      adapted = adapted.replaceAll(/script ("\w+") of package\.json/g, "task $1 of deno.json");
+      adapted = adapted.replace('"tsc --noEmit"', '"deno check app"').replace('"bun test"', '"deno test"');
+    }
   }
   if (!answers.app && path === "dbops.config.ts") {
     adapted = replaceOnce(path, adapted, /criticalTables: \[[\s\S]*?\n {4}\]/, "criticalTables: []");

@@ -1,8 +1,5 @@
 \restrict dbmate
 
--- Dumped from database version 18.6 (Debian 18.6-3)
--- Dumped by pg_dump version 18.6 (Debian 18.6-3)
-
 SET statement_timeout = 0;
 SET lock_timeout = 0;
 SET idle_in_transaction_session_timeout = 0;

@@ -26,8 +26,9 @@ const commandLine = {
       help: "how it gets to the server (default: registry; with --build: ssh)",
     },
     "allow-downtime": { help: "also where nginx, postgres or another service has to be recreated for it" },
+    rehearse: { help: "try pending migrations on a restored backup first; above the limits nothing is deployed" },
     "no-backup": { help: "migrate without backing up the database first" },
-    wait: { value: "SECONDS", default: "30", help: "how long to wait for another deploy to end" },
+    wait: { value: "SECONDS", default: "30", help: "how long to wait for another deploy, or migration, to end" },
     history: { help: "what was deployed so far" },
     plan: { help: "print what would be done, and do nothing" },
     on: { value: "ENVIRONMENT", oneOf: ["production"], default: "production", help: "where" },
@@ -44,7 +45,7 @@ const commandLine = {
     "Environment: DBOPS_SSH_KEY_FILE (else ssh chooses the key), DBOPS_REGISTRY_USER and DBOPS_REGISTRY_PASSWORD",
     "(a login for the pull that leaves nothing on the server), and what the provider of the secrets needs.",
     "Exit codes: 0 it serves, or served already; 1 it failed, and the message says what serves; 2 flags, configuration, values;",
-    "3 the server is not fit; 4 another deploy, or a backup, is at work; 5 it would interrupt the service, or the server is not the",
+    "3 the server is not fit, or the rehearsal above its limits; 4 another deploy, or a backup, is at work; 5 it would interrupt the service, or the server is not the",
     "one that is known; 130 interrupted: taken back, or the server is at it, and the message says which.",
   ].join("\n"),
 } as const;
@@ -101,6 +102,7 @@ async function deploy({ settings, server, directory, waitSeconds, flags }: Reque
     // A plan shows what it would interrupt.
     allowDowntime: flags["allow-downtime"] || flags.plan,
     noBackup: flags["no-backup"],
+    rehearse: flags.rehearse,
     directory: placeOf(settings).directory,
   };
   const outcome = await runDeploy({
@@ -110,6 +112,7 @@ async function deploy({ settings, server, directory, waitSeconds, flags }: Reque
     directory,
     wanted,
     tar: files.tar,
+    migrationFiles: files.migrationFiles,
     upstream: files.upstream,
     registry,
     waitSeconds,

@@ -28,7 +28,7 @@ const commandLine = {
     "to-version": { value: "VERSION", help: "apply pending migrations up to this one only (default: all)" },
     "no-safety-backup": { help: "do not back up the present database first" },
     undo: { help: "swap back what was live before the last restore" },
-    clean: { help: "remove what interrupted restores left, or the database that is named" },
+    clean: { help: "remove what interrupted restores and rehearsals left, or the database that is named" },
     confirm: { value: "NAME", help: "answers the question on production beforehand: the project's name" },
     yes: { help: "answers it on this machine" },
     plan: { help: "print what would be done, and do nothing" },
@@ -278,10 +278,11 @@ async function undo(request: Request): Promise<void> {
 
 async function clean(request: Request): Promise<void> {
   const { applyClean, formatCleaned, planClean } = await import("./lib/restore-undo.ts");
-  const { databasesOf } = await import("./lib/restore-server.ts");
+  const { databasesOf, tryTurn } = await import("./lib/restore-server.ts");
   const { flags, place, admin, interrupted } = request;
   const [named] = flags._;
-  const plan = planClean(place.database, await databasesOf(admin), named);
+  const isRehearsing = !(await tryTurn(admin, "rehearse", place.database));
+  const plan = planClean(place.database, await databasesOf(admin), named, isRehearsing);
   if (flags.plan)
     return console.log(flags.json ? JSON.stringify(plan) : `Would remove ${plan.removed.join(", ") || "nothing"}.`);
   if (named) await confirmed(request, `This removes "${named}" on ${place.name} for ever.`);

@@ -4,7 +4,7 @@
 // Copy it anywhere: it imports nothing but node's own modules, and needs one postgres.js `sql`. It only ever reads.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 /** What this file uses of a postgres.js `sql`. Hand in the pool, not a transaction. */
@@ -21,6 +21,10 @@ export type Expectation = {
   versions?: readonly string[];
   /** Where dbmate keeps the applied ones. Default "schema_migrations". */
   migrationsTable?: string;
+  /** What keeps them, if it is not dbmate; "auto" finds out, by the columns of the tables. */
+  tracker?: Tracker | "auto" | undefined;
+  /** Where its files are. Default "migrations". */
+  migrationsFolder?: string | undefined;
   /** Major version. Default 15, the oldest that still gets security fixes (November 2026). */
   minimumServerVersion?: number;
   /** Compared when given. */
@@ -46,7 +50,14 @@ export type Report = {
   problems: Problem[];
   /** undefined when not connected. `latest` is the last in dbmate's order, which sorts versions as strings. */
   server?: { version: string; inRecovery: boolean; readOnly: boolean };
-  migrations: { expected: string[]; applied: string[]; pending: string[]; unknown: string[] };
+  migrations: {
+    expected: string[];
+    applied: string[];
+    pending: string[];
+    unknown: string[];
+    /** Where it is not dbmate. */
+    tracker?: Tracker;
+  };
   tables: { name: string; exists: boolean; missingPrivileges: string[] }[];
   /** Only where asked for: the size alone costs the server one look at every file. */
   statistics?: { sizeBytes: number; connections: number; connectionsMaximum: number };
@@ -71,7 +82,8 @@ export async function validate(sql: Database, expectation: Expectation): Promise
 export async function validateOrExit(sql: Database, expectation: Expectation): Promise<Report> {
   const seconds = expectation.waitSeconds ?? 30;
   const end = performance.now() + seconds * 1000;
-  const fixed = { ...expectation, versions: expectation.versions ?? versionsOrExit() };
+  const fixed =
+    expectation.tracker === "auto" ? expectation : { ...expectation, versions: versionsOrExit(expectation) };
   let report = await createLook(sql, fixed, { seconds: Math.max(seconds, limitSeconds) })();
   while (report.transient && performance.now() < end) {
     await new Promise((wake) => setTimeout(wake, 200));
@@ -88,9 +100,9 @@ export async function validateOrExit(sql: Database, expectation: Expectation): P
   process.exit(1);
 }
 
-function versionsOrExit(): string[] {
+function versionsOrExit({ versions, migrationsFolder, tracker }: Expectation): readonly string[] {
   try {
-    return expectedVersions();
+    return versions ?? expectedVersions(migrationsFolder, tracker);
   } catch (error) {
     console.error(`validator: not starting: ${(error as Error).message}`);
     process.exit(1);
@@ -112,20 +124,25 @@ export function requireEnvironment<const Name extends string>(names: readonly Na
 }
 
 /**
- * The versions of a folder of migrations, or of the JSON file that `--bake` wrote; in dbmate's order.
+ * The versions of a folder of migrations, or of the JSON file that `--bake` wrote; in the tracker's order.
  * Where "migrations" is asked for and only "migrations.json" is there, as in an image, that one is read.
  * @throws {Error} when there is neither, when two files claim one version, or when dbmate would skip a file.
  */
-export function expectedVersions(directoryOrFile = "migrations"): string[] {
+export function expectedVersions(directoryOrFile = "migrations", tracker: Tracker | "auto" = "dbmate"): string[] {
   const baked = `${directoryOrFile}.json`;
   const path = !existsSync(directoryOrFile) && existsSync(baked) ? baked : directoryOrFile;
   if (!existsSync(path)) throw new Error(`Cannot tell the expected migrations: there is no "${resolve(path)}"`);
   const versions: string[] = statSync(path).isDirectory()
-    ? readdirSync(path).flatMap(versionOf)
+    ? versionsIn(path, tracker)
     : JSON.parse(readFileSync(path, "utf8"));
   const twice = versions.filter((version, index) => versions.indexOf(version) !== index);
   if (twice.length > 0) throw new Error(`Two migrations in "${resolve(path)}" have the version ${twice[0]}`);
-  return versions.sort();
+  return tracker === "alembic" ? versions : versions.sort();
+}
+
+function versionsIn(folder: string, tracker: Tracker | "auto"): string[] {
+  if (tracker === "auto") throw new Error("Which files are migrations, only the database says: name the tracker");
+  return tracker === "dbmate" ? readdirSync(folder).flatMap(versionOf) : versionsOf(folder, tracker);
 }
 
 function versionOf(file: string): string[] {
@@ -133,6 +150,221 @@ function versionOf(file: string): string[] {
   if (version) return [version];
   if (!file.endsWith(".sql") || ["TEMPLATE.sql", "schema.sql"].includes(file)) return [];
   throw new Error(`dbmate skips the migration "${file}": its name must begin with a version, like 20260131120000_`);
+}
+
+// -------------------------------------------------------------------------------------------------- other trackers
+
+/** "text", "number" and "time" stand for all types of that kind. */
+type Columns = Readonly<Record<string, string>>;
+
+type TrackerShape = {
+  tracker: string;
+  columns: Columns;
+  /** Columns that some versions of the tool have. No other may be there. */
+  optional?: Columns;
+  /** Where the columns could be anybody's: what "schema.table" must look like. */
+  named?: string;
+  /** The columns of another table of the same schema, without which it is not this tool's. */
+  beside?: Columns;
+  /** SQL: what a row is called. */
+  version: string;
+  /** SQL: whether it is applied; all are, without one. */
+  applied?: string;
+  /** SQL: whether it has begun, and not ended well. */
+  unfinished?: string;
+  /** What applies the rest. */
+  command: string;
+};
+
+/** Names without their ending: what was compiled has another one. */
+const withoutEnding = "regexp_replace(t.name, '\\.[a-z]+$', '')";
+
+/** The first that fits is the one. `drift adopt` has the same shapes, and a test holds one against the other. */
+export const trackers = [
+  {
+    tracker: "alembic",
+    columns: { version_num: "text" },
+    version: "t.version_num",
+    command: "alembic upgrade head",
+  },
+  {
+    tracker: "django",
+    columns: { id: "number", app: "text", name: "text", applied: "time" },
+    version: "t.app || '.' || t.name",
+    command: "python manage.py migrate",
+  },
+  {
+    tracker: "drizzle",
+    columns: { id: "number", hash: "text", created_at: "number" },
+    optional: { name: "text", applied_at: "time" },
+    named: "migration",
+    version: "t.hash",
+    command: "npx drizzle-kit migrate",
+  },
+  {
+    tracker: "ecto",
+    columns: { version: "number", inserted_at: "time" },
+    named: "migration",
+    version: "t.version::text",
+    command: "mix ecto.migrate",
+  },
+  {
+    tracker: "flyway",
+    columns: {
+      installed_rank: "number",
+      version: "text",
+      description: "text",
+      type: "text",
+      script: "text",
+      checksum: "number",
+      installed_by: "text",
+      installed_on: "time",
+      execution_time: "number",
+      success: "boolean",
+    },
+    version: "coalesce(t.version, 'R ' || t.description)",
+    applied:
+      "t.success and t.type !~ '^(UNDO|SCHEMA|DELETE)' and not exists (select from %1$I.%2$I u where u.type ~ '^UNDO' and u.version = t.version and u.installed_rank > t.installed_rank)",
+    unfinished: "not t.success",
+    command: "flyway migrate",
+  },
+  {
+    tracker: "golang-migrate",
+    columns: { version: "number", dirty: "boolean" },
+    version: "t.version::text",
+    unfinished: "t.dirty",
+    command: "migrate -path … -database … up",
+  },
+  {
+    tracker: "knex",
+    columns: { id: "number", name: "text", batch: "number", migration_time: "time" },
+    version: withoutEnding,
+    command: "npx knex migrate:latest",
+  },
+  {
+    tracker: "node-pg-migrate",
+    columns: { id: "number", name: "text", run_on: "time" },
+    version: "t.name",
+    command: "npx node-pg-migrate up",
+  },
+  {
+    tracker: "prisma",
+    columns: {
+      id: "text",
+      checksum: "text",
+      finished_at: "time",
+      migration_name: "text",
+      logs: "text",
+      rolled_back_at: "time",
+      started_at: "time",
+      applied_steps_count: "number",
+    },
+    version: "t.migration_name",
+    applied: "t.finished_at is not null and t.rolled_back_at is null",
+    unfinished: "t.finished_at is null and t.rolled_back_at is null",
+    command: "npx prisma migrate deploy",
+  },
+  {
+    tracker: "rails",
+    columns: { version: "text" },
+    beside: { key: "text", value: "text", created_at: "time", updated_at: "time" },
+    version: "t.version",
+    command: "bin/rails db:migrate",
+  },
+  {
+    tracker: "sequelize",
+    columns: { name: "text" },
+    optional: { createdAt: "time", updatedAt: "time" },
+    named: "meta$|migration",
+    version: withoutEnding,
+    command: "npx sequelize-cli db:migrate",
+  },
+  {
+    tracker: "supabase",
+    columns: { version: "text" },
+    optional: { statements: "text[]", name: "text", created_by: "text", idempotency_key: "text", rollback: "text[]" },
+    named: "^supabase_migrations\\.",
+    version: "t.version",
+    command: "supabase db push",
+  },
+  {
+    tracker: "typeorm",
+    columns: { id: "number", timestamp: "number", name: "text" },
+    named: "migration",
+    version: "t.name",
+    command: "npx typeorm migration:run",
+  },
+  {
+    tracker: "dbmate",
+    columns: { version: "text" },
+    named: "\\.schema_migrations$",
+    version: "t.version",
+    command: "docker compose up migrations (without Docker: bun scripts/up.ts)",
+  },
+] as const satisfies readonly TrackerShape[];
+
+/** A tool whose table of applied migrations the validator can read. */
+export type Tracker = (typeof trackers)[number]["tracker"];
+
+const program = String.raw`\.(?:js|cjs|mjs|ts|cts|mts)$`;
+
+/** How each names a migration after its file: the first group, or what is made of the match. Paths are from the folder on. */
+const namings: Readonly<
+  Partial<Record<Tracker, { files: RegExp; version?: (match: RegExpExecArray, path: string) => string }>>
+> = {
+  django: { files: /^(?:.*\/)?(\w+)\/migrations\/(\d\w*)\.py$/, version: ([, app, name]) => `${app}.${name}` },
+  drizzle: {
+    files: /^(?:[^/]+|[^/]+\/migration)\.sql$/,
+    version: (_, path) => createHash("sha256").update(readFileSync(path)).digest("hex"),
+  },
+  ecto: { files: /^(\d+)_[^/]*\.exs$/ },
+  flyway: {
+    files: /^(?:.*\/)?(?:V(\d[\d._]*?)|R)__([^/]*)\.sql$/,
+    version: ([, version, name]) => version?.replaceAll("_", ".") ?? `R ${name!.replaceAll("_", " ")}`,
+  },
+  "golang-migrate": { files: /^0*(\d+)_[^/]*\.up\.sql$/ },
+  knex: { files: new RegExp(`^(\\d[^/]*?)${program}`) },
+  "node-pg-migrate": { files: /^(\d[^/]*?)\.(?:js|cjs|mjs|ts|cts|mts|sql)$/ },
+  prisma: { files: /^([^/]+)\/migration\.sql$/ },
+  rails: { files: /^(\d+)_[^/]*\.rb$/ },
+  sequelize: { files: new RegExp(`^(\\d[^/]*?)${program}`) },
+  supabase: { files: /^(\d+)_[^/]*\.sql$/ },
+  // The name of the class, as TypeORM generates it.
+  typeorm: { files: /^(\d{13})-([^/]*?)\.[cm]?[jt]s$/, version: ([, digits, name]) => `${name}${digits}` },
+};
+
+function versionsOf(folder: string, tracker: Tracker): string[] {
+  const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).map((path) => path.replaceAll("\\", "/"));
+  if (tracker === "alembic") return revisionsOf(folder, files);
+  const naming = namings[tracker]!;
+  return files.sort().flatMap((path) => {
+    const match = naming.files.exec(path);
+    if (!match) return [];
+    return [naming.version ? naming.version(match, join(folder, path)) : match[1]!];
+  });
+}
+
+/** Alembic's revisions, each after those that it builds on. */
+function revisionsOf(folder: string, files: readonly string[]): string[] {
+  const parents = new Map<string, string[]>();
+  for (const path of files.filter((file) => file.endsWith(".py"))) {
+    const text = readFileSync(join(folder, path), "utf8");
+    const revision = /^revision\b[^=\n]*=\s*["']([^"']+)["']/m.exec(text)?.[1];
+    const [, before = ""] = /^down_revision\b[^=\n]*=\s*(\([^)]*\)|.*)$/m.exec(text) ?? [];
+    if (revision)
+      parents.set(
+        revision,
+        [...before.matchAll(/["']([^"']+)["']/g)].map(([, parent]) => parent!),
+      );
+  }
+  const order: string[] = [];
+  const visit = (revision: string) => {
+    if (order.includes(revision) || !parents.has(revision)) return;
+    for (const parent of parents.get(revision)!) visit(parent);
+    order.push(revision);
+  };
+  for (const revision of parents.keys()) visit(revision);
+  return order;
 }
 
 // --------------------------------------------------------------------------------------------- health routes
@@ -146,7 +378,9 @@ export function healthRoutes(
   sql: Database,
   expectation: Expectation,
 ): (request: Request) => Promise<Response | undefined> {
-  const fixed = { ...expectation, versions: expectation.versions ?? expectedVersions() };
+  const { versions, migrationsFolder, tracker } = expectation;
+  const known = tracker === "auto" ? versions : (versions ?? expectedVersions(migrationsFolder, tracker));
+  const fixed = { ...expectation, ...(known && { versions: known }) };
   const look = keepFor(cacheMilliseconds, createLook(sql, fixed, { seconds: limitSeconds }));
   const lookCloser = keepFor(cacheMilliseconds, createLook(sql, fixed, { seconds: limitSeconds, statistics: true }));
   const routes: Record<string, () => Promise<Health> | Health> = {
@@ -276,7 +510,8 @@ type Look = { seconds: number; statistics?: boolean };
 
 /** A look that always ends in time. The question stays under way when the database hangs, and there are only so many of those. */
 function createLook(sql: Database, expectation: Expectation, { seconds, statistics }: Look): () => Promise<Report> {
-  const versions = expectation.versions ?? expectedVersions();
+  const { versions: given, migrationsFolder, tracker } = expectation;
+  let versions = given ?? (tracker === "auto" ? undefined : expectedVersions(migrationsFolder, tracker));
   const query = buildQuery(expectation, { seconds, statistics: statistics ?? false });
   let unanswered = 0;
   const ask = async (): Promise<Observation> => {
@@ -296,10 +531,22 @@ function createLook(sql: Database, expectation: Expectation, { seconds, statisti
       if (unanswered >= unansweredMaximum) throw new NoAnswer();
       observation = await within(seconds, ask());
     } catch (error) {
-      return unreachable(error, versions, elapsed());
+      return unreachable(error, versions ?? [], elapsed());
+    }
+    try {
+      versions ??= expectedVersions(migrationsFolder, observation.tracking.tracker ?? "dbmate");
+    } catch (error) {
+      return withoutVersions(judge(observation, { ...expectation, versions: [] }, elapsed()), error as Error);
     }
     return judge(observation, { ...expectation, versions }, elapsed());
   };
+}
+
+/** Whatever was compared, it was compared with nothing. */
+function withoutVersions(report: Report, { message }: Error): Report {
+  const others = report.problems.filter(({ check }) => check !== "migrations");
+  const problem = fail("migrations", message, "set `migrationsFolder`, or `versions`");
+  return { ...report, ok: false, problems: [problem, ...others] };
 }
 
 class NoAnswer extends Error {
@@ -316,7 +563,16 @@ async function within<T>(seconds: number, work: Promise<T>): Promise<T> {
 
 export type Observation = {
   server: { version: string; major: number; role: string; database: string; inRecovery: boolean; readOnly: boolean };
-  tracking: { exists: boolean; readable: boolean };
+  tracking: {
+    exists: boolean;
+    readable: boolean;
+    /** With `tracker`: which it is, and where; several where that cannot be told. */
+    tracker?: Tracker | null;
+    table?: string | null;
+    candidates?: { tracker: Tracker; table: string }[];
+    /** Migrations that have begun and not ended well. */
+    unfinished?: string[];
+  };
   applied: string[];
   tables: { exists: boolean; missingPrivileges: string[] }[];
   extensions: Record<string, string>;
@@ -330,6 +586,7 @@ export type Observation = {
  * that a look nobody waits for any more does not stay there.
  */
 export function buildQuery(expectation: Expectation, look: Required<Look>): string {
+  const isDbmates = (expectation.tracker ?? "dbmate") === "dbmate";
   const tables = [{ name: migrationsTable(expectation), privileges: ["select"] }, ...wantedTables(expectation)];
   const wanted = tables.map(({ name, privileges }, index) => {
     const dot = name.indexOf(".");
@@ -363,13 +620,7 @@ with wanted as (
     ) m(missing)
   ), '[]') as "missingPrivileges"
   from found f
-), tracking as (
-  select t.exists, t.schema, t.name, t."missingPrivileges"::text = '[]' and exists (
-    select from pg_catalog.pg_attribute a
-    where a.attrelid = (select oid from found where index = 0) and a.attname = 'version' and not a.attisdropped
-  ) as readable
-  from tables t where t.index = 0
-)
+), ${isDbmates ? dbmateTracking : trackingOf(expectation)}
 select json_build_object(
   'server', json_build_object(
     'version', split_part(current_setting('server_version'), ' ', 1),
@@ -379,16 +630,8 @@ select json_build_object(
     'inRecovery', pg_is_in_recovery(),
     'readOnly', current_setting('transaction_read_only')::boolean
   ),
-  'tracking', (select json_build_object('exists', exists, 'readable', exists and readable) from tracking),
-  -- A query that names a missing table fails as a whole. This one is text until the table is known to be there.
-  'applied', (
-    select x.versions from tracking, xmltable('/row' passing query_to_xml(
-      case when exists and readable
-        then format('select coalesce(json_agg(version::text), ''[]'') as versions from %I.%I', schema, name)
-        else 'select ''[]'' as versions'
-      end, true, true, ''
-    ) columns versions json path 'versions') x
-  ),
+  'tracking', (select json_build_object('exists', exists, 'readable', exists and readable${isDbmates ? "" : trackingFields}) from tracking),
+  'applied', (select versions from history),
   'tables', (select coalesce(json_agg(t order by index), '[]') from tables t where index > 0),
   'extensions', (select coalesce(json_object_agg(extname, extversion), '{}') from pg_catalog.pg_extension),
   -- Not the ones being built right now, and a bounded number.
@@ -405,6 +648,88 @@ select json_build_object(
   ),
   'statistics', ${look.statistics ? statisticsExpression : "null"}
 )::text as observation`;
+}
+
+/** A query that names a missing table fails as a whole. This one is text until the table is known to be there. */
+const history = (select: string) => `history as (
+  select x.versions, x.unfinished from tracking, xmltable('/row' passing query_to_xml(
+    case when exists and readable then ${select} else 'select ''[]'' as versions, ''[]'' as unfinished' end, true, true, ''
+  ) columns versions json path 'versions', unfinished json path 'unfinished') x
+)`;
+
+const dbmateTracking = `tracking as (
+  select t.exists, t.schema, t.name, t."missingPrivileges"::text = '[]' and exists (
+    select from pg_catalog.pg_attribute a
+    where a.attrelid = (select oid from found where index = 0) and a.attname = 'version' and not a.attisdropped
+  ) as readable
+  from tables t where t.index = 0
+), ${history("format('select coalesce(json_agg(version::text), ''[]'') as versions, ''[]'' as unfinished from %I.%I', schema, name)")}`;
+
+const trackingFields = `,
+    'tracker', tracker, 'table', schema || '.' || name, 'candidates', candidates, 'unfinished', (select unfinished from history)`;
+
+/** Every table with the columns of one of the trackers; dbmate's own first, which may lie beside one that it has followed. */
+function trackingOf({ tracker, migrationsTable: table }: Expectation): string {
+  const shapes: readonly TrackerShape[] = trackers;
+  const wanted = shapes
+    .filter((one) => tracker === "auto" || one.tracker === tracker)
+    .map((one, rank) => ({
+      ...one,
+      rank,
+      select: selectOf(one),
+      named: table === undefined ? (one.named ?? null) : null,
+    }));
+  return `trackers as (
+  select * from json_to_recordset(${literal(JSON.stringify(wanted))})
+    as t(rank int, tracker text, columns jsonb, optional jsonb, named text, beside jsonb, "select" text)
+), small as (
+  select c.oid, n.oid as namespace, n.nspname as schema, c.relname as name, jsonb_object_agg(a.attname,
+    case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) then 'text'
+      when a.atttypid in ('int2'::regtype, 'int4'::regtype, 'int8'::regtype) then 'number'
+      when a.atttypid in ('timestamp'::regtype, 'timestamptz'::regtype) then 'time'
+      else format_type(a.atttypid, null) end) as columns
+  from pg_catalog.pg_class c
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+  where c.relkind in ('r', 'p') and c.relnatts <= 15 and n.nspname !~ '^pg_' and n.nspname not in ('information_schema', 'dbops')
+    and ${isWorthALook(wanted)}
+  group by c.oid, n.oid, n.nspname, c.relname
+), recognised as (
+  select distinct on (s.oid) t.tracker, t."select", s.schema, s.name,
+    has_schema_privilege(s.namespace, 'usage') and has_table_privilege(s.oid, 'select') as readable
+  from small s join trackers t on s.columns @> t.columns and t.columns || coalesce(t.optional, '{}') @> s.columns
+    and (t.named is null or s.schema || '.' || s.name ~* t.named)
+    and (t.beside is null or exists (select from small b where b.schema = s.schema and b.columns = t.beside)
+      -- Put aside by \`drift adopt\`: what has the name now is dbmate's.
+      and not exists (select from small b where b.schema = s.schema and b.name = 'schema_migrations_before_dbmate'))
+  where s.name <> 'schema_migrations_before_dbmate'${table === undefined ? "" : `\n    and ${literal(table)} in (s.name, s.schema || '.' || s.name)`}
+  order by s.oid, t.rank
+), candidates as (
+  select * from recognised where tracker = 'dbmate' or not exists (select from recognised where tracker = 'dbmate')
+), tracking as (
+  select count(*) = 1 as exists, coalesce(bool_and(readable), false) as readable, min(tracker) as tracker, min(schema) as schema,
+    min(name) as name, min("select") as "select", json_agg(json_build_object('tracker', tracker, 'table', schema || '.' || name) order by schema, name) as candidates
+  from candidates
+), ${history(`format("select", schema, name)`)}`;
+}
+
+/** Of a thousand tables only the few whose columns are worth putting together. */
+function isWorthALook(wanted: readonly { columns: Columns; named: string | null; beside?: Columns }[]): string {
+  const common = ["id", "name", "type", "timestamp"];
+  const names = wanted.flatMap(({ named }) => named ?? []);
+  const telling = wanted
+    .filter(({ named }) => named === null)
+    .flatMap(({ columns, beside }) => [columns, ...(beside ? [beside] : [])])
+    .map((columns) => Object.keys(columns).find((name) => !common.includes(name)) ?? Object.keys(columns)[0]!);
+  const byColumn = `c.oid in (select m.attrelid from pg_catalog.pg_attribute m where m.attname in (${["", ...telling].map(literal).join(", ")}))`;
+  return `(${[byColumn, ...names.map((name) => `n.nspname || '.' || c.relname ~* ${literal(name)}`)].join(" or ")})`;
+}
+
+/** For format(): `%1$I.%2$I` is the table. */
+function selectOf({ version, applied, unfinished }: TrackerShape): string {
+  const list = (condition: string | undefined) =>
+    condition === undefined ? "'[]'" : `coalesce(json_agg(${version}) filter (where ${condition}), '[]')`;
+  return `select ${list(applied ?? "true")} as versions, ${list(unfinished)} as unfinished from %1$I.%2$I t`;
 }
 
 const statisticsExpression = `json_build_object(
@@ -437,14 +762,19 @@ export function judge(
   expectation: Expectation & { versions: readonly string[] },
   responseTimeMs: number,
 ): Report {
-  const migrations = compareVersions(seen.applied, expectation.versions);
+  const tracker = seen.tracking.tracker ?? "dbmate";
+  const migrations = compareVersions(
+    appliedOf(tracker, seen.applied, expectation.versions),
+    expectation.versions,
+    tracker,
+  );
   const tables = wantedTables(expectation).map(({ name }, index) => {
     const { exists, missingPrivileges } = seen.tables[index]!;
     return { name, exists, missingPrivileges };
   });
   const problems = [
     ...judgeServer(seen.server, expectation),
-    ...judgeMigrations(seen, migrations, migrationsTable(expectation)),
+    ...judgeMigrations(seen, migrations, seen.tracking.table ?? migrationsTable(expectation)),
     ...tables.flatMap((table) => judgeTable(table, migrations.pending.length > 0)),
     ...(expectation.extensions ?? []).flatMap((wanted) => judgeExtension(wanted, seen.extensions)),
     ...seen.invalidIndexes.map((name) =>
@@ -474,15 +804,40 @@ function warn(check: Check, message: string, next: string): Problem {
 }
 
 /** Sets are compared, not the newest alone: a migration merged late lies between applied ones. */
-function compareVersions(appliedRows: readonly string[], expectedVersions: readonly string[]): Report["migrations"] {
-  const applied = new Set([...appliedRows].sort());
-  const expected = new Set([...expectedVersions].sort());
+function compareVersions(
+  appliedRows: readonly string[],
+  expectedVersions: readonly string[],
+  tracker: Tracker,
+): Report["migrations"] {
+  const inOrder = (list: readonly string[]) => (tracker === "alembic" ? list : [...list].sort());
+  const applied = new Set(inOrder(appliedRows));
+  const expected = new Set(inOrder(expectedVersions));
   return {
     expected: [...expected],
     applied: [...applied],
     pending: [...expected].filter((version) => !applied.has(version)),
-    unknown: [...applied].filter((version) => !expected.has(version)),
+    unknown: [...applied].filter((version) => !expected.has(version) && isOurs(version, tracker, expected)),
+    ...(tracker !== "dbmate" && { tracker }),
   };
+}
+
+/** Some keep the newest alone: everything up to it is applied. */
+function appliedOf(tracker: Tracker, rows: readonly string[], expected: readonly string[]): readonly string[] {
+  if (tracker === "golang-migrate") {
+    const newest = rows.map(Number).sort((one, other) => other - one)[0] ?? -1;
+    return [...expected.filter((version) => Number(version) < newest), ...rows];
+  }
+  if (tracker !== "alembic" || rows.length === 0) return rows;
+  const last = Math.max(...rows.map((row) => expected.indexOf(row)));
+  // One that this release does not know is newer than it: what it knows is applied.
+  const known = last < 0 ? expected : expected.slice(0, last + 1);
+  return [...known, ...rows.filter((row) => !known.includes(row))];
+}
+
+/** Django's packages bring migrations of their own. */
+function isOurs(version: string, tracker: Tracker, expected: ReadonlySet<string>): boolean {
+  const app = `${version.split(".")[0]}.`;
+  return tracker !== "django" || [...expected].some((one) => one.startsWith(app));
 }
 
 function judgeServer(server: Observation["server"], expectation: Expectation): Problem[] {
@@ -507,25 +862,38 @@ function judgeServer(server: Observation["server"], expectation: Expectation): P
 const migrateCommand = "docker compose up migrations (without Docker: bun scripts/up.ts)";
 
 function judgeMigrations(seen: Observation, { expected, pending, unknown }: Report["migrations"], table: string) {
-  const { exists, readable } = seen.tracking;
+  const { exists, readable, tracker, candidates, unfinished } = seen.tracking;
+  const shape = trackers.find((one) => one.tracker === tracker);
+  const command = !shape || tracker === "dbmate" ? migrateCommand : shape.command;
   const problems: Problem[] = [];
   const wanted = expected.length === 1 ? "Expected 1 migration" : `Expected ${expected.length} migrations`;
   const done = expected.length - pending.length;
+  if (candidates && candidates.length > 1) {
+    const list = candidates.map((one) => `${one.table} (${one.tracker})`).join(", ");
+    const next = "name one: `tracker` or `migrationsTable`";
+    return [fail("migrations", `Several tables could be the history of migrations: ${list}`, next)];
+  }
+  if (unfinished && unfinished.length > 0) {
+    const message = `Begun by ${tracker}, and not ended well: ${few(unfinished)}`;
+    problems.push(fail("migrations", message, `mend it with ${tracker}: docs/runbook/dirty-state.md`));
+  }
   if (exists && !readable) {
     const next = `grant select on ${table}, and usage on its schema, to the app's role`;
-    return [fail("migrations", `The table ${table} cannot be read by this role, or has no column "version"`, next)];
+    const orForeign = tracker ? "" : ', or has no column "version"';
+    return [fail("migrations", `The table ${table} cannot be read by this role${orForeign}`, next)];
   }
   if (pending.length > 0 && done > 0) {
-    problems.push(fail("migrations", `${wanted}, only ${done} applied`, migrateCommand));
+    problems.push(fail("migrations", `${wanted}, only ${done} applied`, command));
   } else if (pending.length > 0 && unknown.length > 0) {
     const message = `${wanted}, none applied, but ${unknown.length} unknown: this may be another project's database`;
     problems.push(fail("migrations", message, "check PGDATABASE before you migrate"));
   } else if (pending.length > 0) {
-    problems.push(fail("migrations", `${wanted}, none applied: this database was never migrated`, migrateCommand));
+    problems.push(fail("migrations", `${wanted}, none applied: this database was never migrated`, command));
   }
   if (pending.length === 0 || done > 0) problems.push(...judgeUnknown(unknown, expected));
   const twice = [...new Set(seen.applied.filter((version, index) => seen.applied.indexOf(version) !== index))];
-  if (twice.length > 0) {
+  // Others have an id as their key, and may repeat themselves.
+  if (twice.length > 0 && (tracker ?? "dbmate") === "dbmate") {
     const message = `Recorded more than once: ${few(twice)}; ${table} has lost its primary key`;
     problems.push(
       warn("migrations", message, `delete the surplus rows, then: alter table ${table} add primary key (version);`),

@@ -57,6 +57,11 @@ test.each([
   expect({ ...parseArguments(argv, { ...line, rest: "COMMAND" }) } as object).toEqual({ ...defaults, ...parsed });
 });
 
+test("parseArguments() takes any number of words where the last one says so", () => {
+  const many = { ...line, words: ["[verb]", "[FILE...]"] };
+  expect(parseArguments(["lint", "a.sql", "b.sql", "c.sql"], many)._).toEqual(["lint", "a.sql", "b.sql", "c.sql"]);
+});
+
 test("formatHelp() names the rest", () => {
   expect(formatHelp({ ...line, rest: "COMMAND" }).split("\n")[0]).toBe(
     "bun scripts/example.ts [dir] [flags] [-- COMMAND]",

@@ -33,6 +33,14 @@ test("all problems at once, each with its path", () => {
   next: correct dbops.config.ts, then run this again`);
 });
 
+test("migrations.lintFrom is a version, and not the name of a file", () => {
+  const from = (lintFrom: string) => parseConfig({ ...shipped, migrations: { lintFrom } }).migrations.lintFrom;
+  expect(from("20260101000000")).toBe("20260101000000");
+  expect(failureOf(() => from("20260101000000_create.sql"))).toBe(`Cannot use dbops.config.ts: 1 problem
+  | migrations.lintFrom: the version of a migration: the digits in front of its name
+  next: correct dbops.config.ts, then run this again`);
+});
+
 test("no file is exit 2 and says where it looked", async () => {
   await expect(loadConfig("/")).rejects.toMatchObject({
     message: "Cannot read dbops.config.ts: there is none in /",

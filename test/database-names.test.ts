@@ -7,6 +7,7 @@ const at = new Date("2026-11-21T03:04:05.678Z");
 test.each([
   ["shop", "restore", "shop_restore_20261121T030405"],
   ["shop", "before", "shop_before_20261121T030405"],
+  ["shop", "rehearse", "shop_rehearse_20261121T030405"],
   ["a".repeat(63), "restore", `${"a".repeat(39)}_restore_20261121T030405`],
   ["ü".repeat(31), "before", `${"ü".repeat(20)}_before_20261121T030405`],
 ] as const)("databaseName(%p, %p)", (live, kind, name) => {

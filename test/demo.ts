@@ -4,18 +4,20 @@
 //   npm run demo -- --json --once --engine embedded           one JSON document on stdout, then everything is gone again
 //   npm run demo -- --deploy                                  a server, and deploys to it under load; stays until Ctrl-C
 //   npm run demo -- --disaster                                a backup, a lost volume, a restore
+//   npm run demo -- --drift                                   a database that is not what its migrations make, repaired
 import { parseArguments } from "../scripts/lib/args.ts";
 import { exitCodes, Failure } from "../scripts/lib/failure.ts";
 import { runIfMain } from "../scripts/lib/verb.ts";
 import { interruption } from "../scripts/lib/wait.ts";
 import { deploy } from "./demo/deploy.ts";
 import { disaster } from "./demo/disaster.ts";
+import { drift } from "./demo/drift.ts";
 import { removeLastProject } from "./demo/project.ts";
 import type { Scene } from "./demo/scene.ts";
 import { up } from "./demo/up.ts";
 
 /** What can be shown. Another scene is a file beside up.ts and a line here. */
-const scenes: Readonly<Record<string, Scene>> = { up, deploy, disaster };
+const scenes: Readonly<Record<string, Scene>> = { up, deploy, disaster, drift };
 
 const commandLine = {
   command: "npm run demo --",

@@ -173,6 +173,7 @@ describe("planDeploy(), whole", () => {
       services: ["postgres", "nginx"],
       pending: ["20260101090000", "20260102090000"],
       backup: false,
+      rehearse: false,
       workers: [],
       removals: [],
       downtime: [],
@@ -229,6 +230,7 @@ describe("planDeploy(), whole", () => {
       services: [],
       pending: [],
       backup: false,
+      rehearse: false,
       workers: ["worker"],
       removals: [
         { release: 1, imageId: "sha256:id1" },
@@ -599,6 +601,34 @@ test.each(backups)("a backup before the migrations: $name", ({ state, want, back
   if (backup) expect(plan.steps.slice(0, 3).map(({ name }) => name)).toEqual(["lock", "backup", "upload"]);
 });
 
+const rehearsals: {
+  name: string;
+  state?: Partial<ServerState>;
+  want?: Partial<Wanted>;
+  rehearse: boolean;
+  says?: string;
+}[] = [
+  {
+    name: "pending ones",
+    rehearse: true,
+    says: "1 pending, on the restored latest backup; above the limits nothing is deployed",
+  },
+  { name: "nothing to migrate", want: { migrations: more.slice(0, 2) }, rehearse: false },
+  { name: "nobody asked for it", want: { rehearse: false }, rehearse: false },
+  {
+    name: "the first deploy",
+    state: { applied: undefined, live: undefined, liveRelease: undefined, records: [], containers: [] },
+    rehearse: false,
+    says: "none: there is no database yet",
+  },
+];
+test.each(rehearsals)("a rehearsal before everything else: $name", ({ state, want, rehearse, says }) => {
+  const asked = { settings: withBackups(), migrations: more, rehearse: true };
+  const plan = planDeploy({ ...serving, ...state }, wanted({ ...asked, ...want }));
+  expect([plan.rehearse, said(plan, "rehearse")]).toEqual([rehearse, says!]);
+  if (rehearse) expect(plan.steps.slice(0, 3).map(({ name }) => name)).toEqual(["rehearse", "lock", "backup"]);
+});
+
 test.each(texts)("the plan says it: $name", ({ state, want, step, says }) => {
   expect(said(planDeploy({ ...serving, ...state }, wanted(want)), step)).toBe(says!);
 });
@@ -783,6 +813,27 @@ exit 3`,
     message: `Nothing was changed: Postgres does not run there, and a rollback does not start it before it knows the schema
   next: on the server: cd /opt/shop; docker compose up --detach --wait postgres
   next: the same command again
+  read: docs/runbook/database-unhealthy.md
+exit 3`,
+  },
+  {
+    name: "a rehearsal without a backup to restore",
+    state: {},
+    want: { rehearse: true, migrations: more },
+    message: `Cannot rehearse the migrations: dbops.config.ts has no \`backup\`, and a rehearsal restores one
+  next: add   backup: { bucket: "…", endpoint: "https://…", region: "…" },   to dbops.config.ts
+  next: or without it: the same command without --rehearse
+  read: docs/rehearse.md
+exit 2`,
+  },
+  {
+    name: "a rehearsal, because Postgres does not run",
+    state: { applied: undefined, containers: stopped },
+    want: { settings: withBackups({ backup: "never" }), rehearse: true, migrations: more },
+    message: `Nothing was changed: Postgres does not run there, and without it the migrations cannot be rehearsed
+  next: on the server: cd /opt/shop; docker compose up --detach --wait postgres
+  next: the same command again
+  next: or without it: the same command without --rehearse
   read: docs/runbook/database-unhealthy.md
 exit 3`,
   },

@@ -73,6 +73,14 @@ describe("planClean()", () => {
     ]);
   });
 
+  test("of rehearsals too, unless one is at work", () => {
+    const all = [...databases, "shop_rehearse_20261121T100000"];
+    const removed = ["shop_restore_20261119T000000", "shop_rehearse_20261121T100000"];
+    expect(planClean("shop", all, undefined).removed).toEqual(removed);
+    expect(planClean("shop", all, undefined, true).removed).toEqual(removed.slice(0, 1));
+    expect(planUndo("shop", all, now).next.name).toBe("shop_before_20261121T120000");
+  });
+
   test.each(["shop", "postgres", "look_here"])("never %p", (name) => {
     expect(textOf(() => planClean("shop", ["postgres", "shop", "look_here"], name))).toEqual([
       2,

@@ -1,5 +1,6 @@
 // The validator's decisions, words and shapes, without a server; test/live/validator.test.ts has the servers.
-import { afterEach, expect, test } from "bun:test";
+import { afterEach, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,6 +18,7 @@ import {
   judge,
   type Observation,
   requireEnvironment,
+  type Tracker,
   validate,
 } from "../scripts/validator.ts";
 
@@ -388,4 +390,121 @@ test.each([
 test("an empty HEALTH_TOKEN, as Compose passes it on, is none", async () => {
   process.env.HEALTH_TOKEN = "";
   expect(await ask("/health")).toEqual(details);
+});
+
+/** Files of a folder, and what a tool with these would have written down. */
+const namings: [Tracker, Record<string, string>, string[]][] = [
+  [
+    "knex",
+    { "20260101_a.js": "", "20260102_b.ts": "", "helpers.js": "", "lib/1_c.js": "" },
+    ["20260101_a", "20260102_b"],
+  ],
+  ["sequelize", { "20260101-a.cjs": "" }, ["20260101-a"]],
+  ["node-pg-migrate", { "1767268800000_a.js": "", "1767268800001_b.sql": "" }, ["1767268800000_a", "1767268800001_b"]],
+  ["typeorm", { "1767268800000-CreatePeople.ts": "", "1767268800000-x.d.txt": "" }, ["CreatePeople1767268800000"]],
+  ["prisma", { "20260101_a/migration.sql": "", "migration_lock.toml": "" }, ["20260101_a"]],
+  [
+    "drizzle",
+    { "0000_a.sql": "select 1;", "20260101000000_b/migration.sql": "select 2;", "meta/_journal.json": "{}" },
+    ["select 1;", "select 2;"].map((text) => createHash("sha256").update(text).digest("hex")).sort(),
+  ],
+  ["golang-migrate", { "000007_a.up.sql": "", "000007_a.down.sql": "", "10_b.up.sql": "" }, ["10", "7"]],
+  [
+    "flyway",
+    { "V1_2__a.sql": "", "sub/V2__b.sql": "", "R__all_people.sql": "", "U2__b.sql": "" },
+    ["1.2", "2", "R all people"],
+  ],
+  ["rails", { "20260101000000_create_people.rb": "" }, ["20260101000000"]],
+  ["ecto", { "20260101000000_create_people.exs": "", ".formatter.exs": "" }, ["20260101000000"]],
+  ["supabase", { "20260101000000_a.sql": "" }, ["20260101000000"]],
+  ["django", { "people/migrations/0001_initial.py": "", "people/migrations/__init__.py": "" }, ["people.0001_initial"]],
+  [
+    "alembic",
+    {
+      "a.py": 'revision = "ff"\ndown_revision = ("aa", "bb")\n',
+      "b.py": 'revision: str = "aa"\ndown_revision: Union[str, None] = "00"\n',
+      "c.py": "revision = 'bb'\ndown_revision = '00'\n",
+      "d.py": "revision = '00'\ndown_revision = None\n",
+    },
+    ["00", "aa", "bb", "ff"],
+  ],
+];
+
+test.each(namings)("expectedVersions() of %s", (tracker, files, expected) => {
+  const inFolder = Object.entries(files).map(([path, text]) => [`migrations/${path}`, text]);
+  expect(expectedVersions(write(Object.fromEntries(inFolder)), tracker)).toEqual(expected);
+});
+
+test("which files are migrations cannot be told without the tracker", () => {
+  expect(() => expectedVersions(write({ "migrations/1_a.js": "" }), "auto")).toThrow(
+    new Error("Which files are migrations, only the database says: name the tracker"),
+  );
+});
+
+describe("what another tool has written down", () => {
+  const seenBy = (
+    tracker: Tracker,
+    applied: string[],
+    changes: Partial<Observation["tracking"]> = {},
+  ): Observation => ({
+    ...healthy,
+    applied,
+    tracking: { exists: true, readable: true, tracker, table: `public.${tracker}`, unfinished: [], ...changes },
+  });
+  const look = (seen: Observation, expected: string[]) => {
+    const { migrations, problems } = judge(seen, { versions: expected, criticalTables: ["accounts"] }, 1);
+    return { ...migrations, problems: problems.map(formatProblem) };
+  };
+
+  test("golang-migrate knows the newest alone, and numbers are no text", () => {
+    expect(look(seenBy("golang-migrate", ["10"]), ["10", "11", "9"])).toEqual({
+      ...{ tracker: "golang-migrate", expected: ["10", "11", "9"], applied: ["10", "9"], pending: ["11"], unknown: [] },
+      problems: ["fail  migrations: Expected 3 migrations, only 2 applied; next: migrate -path … -database … up"],
+    });
+  });
+
+  test("alembic knows the newest alone: what it builds on is applied", () => {
+    const order = ["ff", "aa", "bb"];
+    expect(look(seenBy("alembic", ["aa"]), order)).toMatchObject({
+      applied: ["ff", "aa"],
+      pending: ["bb"],
+      unknown: [],
+    });
+    // After a rollback of the app.
+    expect(look(seenBy("alembic", ["cc"]), order)).toMatchObject({
+      applied: [...order, "cc"],
+      pending: [],
+      unknown: ["cc"],
+    });
+    expect(look(seenBy("alembic", []), order)).toMatchObject({ applied: [], pending: order });
+  });
+
+  test("django's packages bring migrations of their own", () => {
+    expect(
+      look(seenBy("django", ["auth.0001_initial", "people.0001_a", "people.0002_b"]), ["people.0001_a"]),
+    ).toMatchObject({
+      pending: [],
+      unknown: ["people.0002_b"],
+    });
+  });
+
+  test("flyway repeats itself, and that is no loss of a key", () => {
+    expect(look(seenBy("flyway", ["1", "R all", "R all"]), ["1", "R all"])).toMatchObject({ problems: [] });
+  });
+
+  test("a migration that has not ended well", () => {
+    expect(look(seenBy("prisma", [], { unfinished: ["20260101_a"] }), []).problems).toEqual([
+      "fail  migrations: Begun by prisma, and not ended well: 20260101_a; next: mend it with prisma: docs/runbook/dirty-state.md",
+    ]);
+  });
+
+  test("several tables that could be it", () => {
+    const candidates = [
+      { tracker: "knex" as const, table: "public.knex_migrations" },
+      { tracker: "prisma" as const, table: "public._prisma_migrations" },
+    ];
+    expect(look(seenBy("knex", [], { exists: false, readable: false, candidates }), ["1"]).problems).toEqual([
+      "fail  migrations: Several tables could be the history of migrations: public.knex_migrations (knex), public._prisma_migrations (prisma); next: name one: `tracker` or `migrationsTable`",
+    ]);
+  });
 });

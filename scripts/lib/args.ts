@@ -20,7 +20,7 @@ export type CommandLine = {
   command: string;
   /** One sentence. */
   purpose: string;
-  /** Words without dashes, for instance "[dir]"; at most as many as listed are accepted. */
+  /** Words without dashes, for instance "[dir]"; at most as many as listed are accepted, or any number where the last ends in "...]". */
   words?: readonly string[];
   /** The name of what may follow `--`, for instance "COMMAND". It comes as "--", and nothing in it is a flag of ours. */
   rest?: string;
@@ -62,7 +62,8 @@ export function parseArguments<const C extends CommandLine>(argv: readonly strin
     console.log(formatHelp(line));
     process.exit(exitCodes.done);
   }
-  const surplus = parsed._[line.words?.length ?? 0];
+  const words = line.words ?? [];
+  const surplus = words.at(-1)?.endsWith("...]") ? undefined : parsed._[words.length];
   if (surplus !== undefined) throw usage(line, `"${surplus}" is one word too many`);
   for (const [name, flag] of flags) {
     if (flag.many) parsed[name] = ((parsed[name] ?? []) as string[]).flatMap((item) => item.split(",")).filter(Boolean);

@@ -1,7 +1,7 @@
 // The catalog that the migration files make, found by applying them to a database of their own. That takes seconds, so the result is kept
 // in .dbops/cache, under the sha256 of everything that it depends on; a file that is not whole is made anew.
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { type CatalogObject, catalogVersion, fingerprint, readObjects } from "./catalog-objects.ts";
@@ -9,6 +9,7 @@ import type { MigrationFile } from "./migration-file.ts";
 import { replay } from "./migration-replay.ts";
 import type { Scratch } from "./scratch.ts";
 
+/** With its owner left out: the live one's has to be, too. */
 export type ExpectedCatalog = {
   /** See catalog-objects.ts. */
   fingerprint: string;
@@ -28,16 +29,33 @@ type Wanted = {
   scratch: () => Promise<Scratch>;
 };
 
+const pathOf = (wanted: Omit<Wanted, "scratch">) =>
+  join(wanted.directory, ".dbops/cache", `catalog-${keyOf(wanted)}.json`);
+
+/** What an earlier call has found out; undefined where none has. */
+export const keptCatalog = (wanted: Omit<Wanted, "scratch">): Promise<ExpectedCatalog | undefined> =>
+  readFile(pathOf(wanted), "utf8").then(parse, () => undefined);
+
+/** The same, and only the first lines of it: where the live one is equal, nobody asks for its objects. */
+export async function keptFingerprint(wanted: Omit<Wanted, "scratch">): Promise<string | undefined> {
+  const file = await open(pathOf(wanted)).catch(() => undefined);
+  if (!file) return undefined;
+  const { buffer, bytesRead } = await file.read({ buffer: Buffer.alloc(100) }).finally(() => file.close());
+  return /^\{"fingerprint":"([0-9a-f]{64})"/.exec(buffer.toString("utf8", 0, bytesRead))?.[1];
+}
+
 /** @throws {Failure} exit 3 naming the file that cannot be applied to an empty database. */
 export async function expectedCatalog(wanted: Wanted): Promise<ExpectedCatalog> {
   const { directory, files, scratch, histories } = wanted;
-  const path = join(directory, ".dbops/cache", `catalog-${keyOf(wanted)}.json`);
-  const kept = await readFile(path, "utf8").then(parse, () => undefined);
+  const kept = await keptCatalog(wanted);
   if (kept) return kept;
+  const path = pathOf(wanted);
   const server = await scratch();
   const found = await server.inNew(async (psql) => {
     await replay(psql, files);
-    return { fingerprint: await fingerprint(psql, { histories }), objects: await readObjects(psql, { histories }) };
+    // Who owns everything there may be called otherwise than in the live database.
+    const options = { histories, owner: server.place.user };
+    return { fingerprint: await fingerprint(psql, options), objects: await readObjects(psql, options) };
   });
   await mkdir(join(directory, ".dbops/cache"), { recursive: true });
   await writeFile(`${path}.${process.pid}`, JSON.stringify(found));
@@ -46,13 +64,13 @@ export async function expectedCatalog(wanted: Wanted): Promise<ExpectedCatalog> 
 }
 
 /** Not the image: its name says less than the server's version. */
-function keyOf({ files, versionNumber, owner, roles, histories }: Wanted): string {
+function keyOf({ files, versionNumber, owner, roles, histories }: Omit<Wanted, "scratch">): string {
   const sums = files.map(({ file, sha256 }) => [file, sha256]);
   const parts = [catalogVersion, sums, versionNumber, owner, [...roles].sort(), [...histories].sort()];
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex").slice(0, 32);
 }
 
-const keptCatalog = z.object({
+const catalogSchema = z.object({
   fingerprint: z.string(),
   objects: z.array(
     z.object({ kind: z.string(), name: z.string(), parent: z.string().nullable(), definition: z.string() }),
@@ -61,7 +79,7 @@ const keptCatalog = z.object({
 
 function parse(text: string): ExpectedCatalog | undefined {
   try {
-    return keptCatalog.parse(JSON.parse(text));
+    return catalogSchema.parse(JSON.parse(text));
   } catch {
     return undefined;
   }

@@ -16,12 +16,20 @@ const identifier = z.string().regex(/^[a-z_][a-z0-9_]{0,62}$/, "lower case lette
 /** "table" or "schema.table", exactly as the catalog has them: upper case stays upper case, nothing is quoted. */
 const tableName = z.string().regex(/^[^."\s]+(\.[^."\s]+)?$/, '"table" or "schema.table"');
 
+/** The tools whose table of applied migrations the validator can read. scripts/validator.ts has the same. */
+const trackerNames = [
+  ...["alembic", "dbmate", "django", "drizzle", "ecto", "flyway", "golang-migrate", "knex", "node-pg-migrate"],
+  ...["prisma", "rails", "sequelize", "supabase", "typeorm"],
+] as const;
+
 /** What scripts/validator.ts expects of the database; it says there what each is for. */
 const expectation = z.strictObject({
   criticalTables: z.array(
     z.union([tableName, z.strictObject({ name: tableName, privileges: z.array(z.enum(privileges)) })]),
   ),
   extensions: z.array(z.union([z.string(), z.strictObject({ name: z.string(), minimumVersion: z.string() })])),
+  tracker: z.enum(["auto", ...trackerNames]).optional(),
+  migrationsFolder: z.string().min(1).optional(),
 });
 
 /** A name as it stands in .env: capital letters, digits and `_`. */
@@ -119,6 +127,22 @@ const backup = z.strictObject({
   pingFrom: variable.optional(),
 });
 
+/** What a rehearsal of pending migrations must not exceed; docs/rehearse.md says what each is for. */
+const rehearsal = z.strictObject({
+  /** How long one file may take, from its first statement to its commit. */
+  fileSeconds: z.number().positive().default(300),
+  /** How long a lock may make the app's writes or reads wait, on a table that there is already. */
+  lockSeconds: z.number().positive().default(2),
+  /** How many rows of one table a file may write anew: by a change of the table, or by UPDATE. */
+  rewrittenRows: z.int().min(0).default(1_000_000),
+});
+
+const migrations = z.strictObject({
+  /** Versions below this one were applied before anybody linted: they are not judged by the rules of safety. */
+  lintFrom: z.string().regex(/^\d+$/, "the version of a migration: the digits in front of its name").optional(),
+  rehearse: rehearsal.prefault({}),
+});
+
 const configSchema = z.strictObject({
   name: projectName,
   database: identifier,
@@ -146,6 +170,7 @@ const configSchema = z.strictObject({
   notifications: z.array(notification).default([]),
   cdn: cdn.optional(),
   backup: backup.optional(),
+  migrations: migrations.prefault({}),
 });
 
 /** What people write in dbops.config.ts. */

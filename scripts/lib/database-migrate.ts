@@ -2,7 +2,7 @@
 import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { migrate, migrationFailure } from "./dbmate.ts";
+import { migrate, migrationFailure, sslmodeFor } from "./dbmate.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { Place } from "./place.ts";
 import { run } from "./run.ts";
@@ -67,10 +67,8 @@ async function throughStack({ place, target, toVersion, onLine }: Migrating): Pr
 }
 
 async function fromHere({ place, directory, target, toVersion, interrupted, onLine }: Migrating): Promise<void> {
-  const { variables, ...connection } = place.connection!;
-  // dbmate does not try the one and then the other. Unencrypted only where it stays here, or where the URL says so.
-  const isHere = ["127.0.0.1", "::1", "localhost"].includes(connection.host);
-  const sslmode = variables?.PGSSLMODE ?? (isHere ? "disable" : "require");
+  const connection = place.connection!;
+  const sslmode = sslmodeFor(connection);
   const job = { project: directory, database: { ...connection, database: target }, interrupted, onLine, sslmode };
   if (!toVersion) return await migrate(job);
   const files = await mkdtemp(join(tmpdir(), "dbops-migrations-"));

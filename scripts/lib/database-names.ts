@@ -1,10 +1,11 @@
 // The databases that a restore makes, by their names: NAME_restore_20261121T030000 while it works, NAME_before_20261121T030000 for
-// what was live until then. Both say in their names when, so that whoever finds one knows what it is.
+// what was live until then; and NAME_rehearse_20261121T030000, in which `migrate rehearse` tries pending files. All say in their names
+// when, so that whoever finds one knows what it is.
 
 /** Postgres cuts a longer name off, silently. */
 const nameBytesMaximum = 63;
 
-export type Kind = "restore" | "before";
+export type Kind = "restore" | "before" | "rehearse";
 
 /** @param at the time that is written into it, in UTC. */
 export function databaseName(live: string, kind: Kind, at: Date): string {
@@ -25,7 +26,7 @@ export type Leftover = { name: string; kind: Kind; at: Date };
 /** Those of a live database among all names, newest first. */
 export function leftoversOf(live: string, all: readonly string[]): Leftover[] {
   const found = all.flatMap((name): Leftover[] => {
-    const [, base, kind, day, time] = /^(.+)_(restore|before)_(\d{8})T(\d{6})$/.exec(name) ?? [];
+    const [, base, kind, day, time] = /^(.+)_(restore|before|rehearse)_(\d{8})T(\d{6})$/.exec(name) ?? [];
     if (!base || !kind || !day || !time) return [];
     const at = new Date(
       `${day.slice(0, 4)}-${day.slice(4, 6)}-${day.slice(6)}T${time.slice(0, 2)}:${time.slice(2, 4)}:${time.slice(4)}Z`,

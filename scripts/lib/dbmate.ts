@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { exitCodes, Failure } from "./failure.ts";
+import { isLoopback } from "./place.ts";
 import type { Connection } from "./postgres.ts";
 import { start } from "./run.ts";
 import { within } from "./wait.ts";
@@ -20,7 +21,7 @@ type Migration = {
 
 const migrateSeconds = 600;
 /** As in compose.yaml, where the reason stands. */
-const timeouts = "-c lock_timeout=5s -c statement_timeout=0";
+export const timeouts = "-c lock_timeout=5s -c statement_timeout=0";
 
 /**
  * Applies what is pending, oldest first; `--strict` refuses a file older than one already applied.
@@ -35,7 +36,7 @@ export async function migrate({
   sslmode = "disable",
 }: Migration): Promise<void> {
   const lines: string[] = [];
-  const { host, port, user, password } = database;
+  const { user, password } = database;
   const program = await start({
     // Without an .env file of its own: it would refuse values that Compose accepts.
     argv: [
@@ -50,7 +51,7 @@ export async function migrate({
     ],
     directory: project,
     environment: {
-      DATABASE_URL: `postgres://${host}:${port}/${encodeURIComponent(database.database)}?sslmode=${sslmode}`,
+      DATABASE_URL: databaseUrl(database, sslmode),
       PGUSER: user,
       PGPASSWORD: password,
       PGOPTIONS: timeouts,
@@ -66,6 +67,19 @@ export async function migrate({
     program.stop("SIGTERM", 10),
   );
   if (code !== 0) throw migrationFailure(lines, code);
+}
+
+/** User and password go in by their variables. An IPv6 address stands in brackets in a URL. */
+export function databaseUrl({ host, port, database }: Connection, sslmode: string): string {
+  const address = host.includes(":") ? `[${host}]` : host;
+  return `postgres://${address}:${port}/${encodeURIComponent(database)}?sslmode=${sslmode}`;
+}
+
+/** dbmate does not try the one and then the other. Unencrypted only where it stays here, or where somebody says so. */
+export function sslmodeFor({ host, variables }: Connection & { variables?: Readonly<Record<string, string>> }): string {
+  const asked = variables?.PGSSLMODE;
+  if (asked && asked !== "prefer" && asked !== "allow") return asked;
+  return isLoopback(host) ? "disable" : "require";
 }
 
 /** What to say about a dbmate that has failed: the file, the SQL error, and its output from that file on. */
@@ -87,10 +101,10 @@ export function migrationFailure(lines: readonly string[], code: number | string
 }
 
 /** dbmate says "Applied" about the file that has just failed, too. */
-const isUntrue = (line: string) => line.startsWith("Applied: ");
+export const isUntrue = (line: string) => line.startsWith("Applied: ");
 
 /** The program itself: the package's own command is a wrapper that exits 0 when a signal ends dbmate. */
-function findDbmate(project: string): string {
+export function findDbmate(project: string): string {
   const suffix = process.platform === "win32" ? ".exe" : "";
   const name = `@dbmate/${process.platform}-${process.arch}/bin/dbmate${suffix}`;
   try {

@@ -197,6 +197,15 @@ export async function migrationFailed({ output, isLock, spoilt, tries }: Migrati
   });
 }
 
+/** @param holder the beginning of a sentence, or nothing where it has just gone. */
+export function migrationLocked(holder: string, waitedSeconds: number): Failure {
+  const why = `${holder || "another runner"} migrates this database (waited ${waitedSeconds} s)`;
+  return new Failure("Cannot migrate", why, ["the same command with --wait 600"], {
+    exitCode: exitCodes.locked,
+    read: "docs/runbook/migration-hangs.md",
+  });
+}
+
 /** The oldest transaction comes first, and it is nearly always the one. */
 const whoHoldsLocks =
   "docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c \"select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc\"'";

@@ -20,6 +20,8 @@ export type Wanted = {
   allowDowntime: boolean;
   /** Migrate without a backup, this once. */
   noBackup?: boolean;
+  /** Try pending migrations on a restored backup first. */
+  rehearse?: boolean;
   /** Once the bucket was looked into: what the backup before this one was like; undefined where this is the first. */
   lastBackup?: { bytes: number; seconds: number } | undefined;
   settings: Pick<Settings, "name" | "deploy" | "notifications" | "cdn" | "backup">;
@@ -35,6 +37,7 @@ export type Wanted = {
 export type Step = { name: StepName; says: string };
 
 export type StepName =
+  | "rehearse"
   | "hooks"
   | "lock"
   | "backup"
@@ -71,6 +74,8 @@ export type Plan = {
   pending: readonly string[];
   /** The database is backed up before these are applied. */
   backup: boolean;
+  /** They are tried on a restored backup, before anything else. */
+  rehearse: boolean;
   workers: readonly string[];
   removals: readonly Removal[];
   /** One line for each interruption that this deploy cannot avoid. */
@@ -110,6 +115,8 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
     const why = "without it there is no backup before the migrations";
     throw databaseSilent(state, wanted, why, ["or without a backup: the same command with --no-backup"]);
   }
+  const rehearse = pending.length > 0 && wanted.rehearse === true && hasDatabase(state);
+  if (rehearse) requireRehearsable(state, wanted);
   const workers = deploy.stopFirst.filter((name) => state.services.some((service) => service.name === name));
   const removals = planPrune(
     state.records,
@@ -120,7 +127,7 @@ export function planDeploy(state: ServerState, wanted: Wanted): Plan {
   );
   const plan = {
     ...{ release, slot, revive, schemaAhead, previous: live },
-    ...{ services, pending, backup, workers, removals, downtime },
+    ...{ services, pending, backup, rehearse, workers, removals, downtime },
   };
   if (downtime.length > 0 && !wanted.allowDowntime) throw downtimeRefused(downtime);
   const isComplete = services.length === 0 && pending.length === 0 && workers.every((name) => isSettled(state, name));
@@ -286,10 +293,29 @@ function pendingMigrations({ applied }: ServerState, { migrations, again }: Want
   });
 }
 
+/** Where something has served, there is data, also when Postgres does not run just now. */
+const hasDatabase = ({ live, records, applied }: Pick<ServerState, "live" | "records" | "applied">) =>
+  applied !== undefined || live !== undefined || successes(records).length > 0;
+
+const noDatabaseYet = "there is no database yet";
+
+/** @throws {Failure} exit 2 where there can be no backup to restore, 3 where Postgres does not answer. */
+function requireRehearsable(state: ServerState, wanted: Wanted): void {
+  const without = "or without it: the same command without --rehearse";
+  if (!wanted.settings.backup) {
+    const why = "dbops.config.ts has no `backup`, and a rehearsal restores one";
+    const next = ['add   backup: { bucket: "…", endpoint: "https://…", region: "…" },   to dbops.config.ts', without];
+    throw new Failure("Cannot rehearse the migrations", why, next, {
+      exitCode: exitCodes.usage,
+      read: "docs/rehearse.md",
+    });
+  }
+  if (!state.applied) throw databaseSilent(state, wanted, "without it the migrations cannot be rehearsed", [without]);
+}
+
 /** @returns undefined where there is to be a backup before the migrations. */
 function whyNoBackup({ live, records, applied }: ServerState, { settings, noBackup }: Wanted): string | undefined {
-  // Where something has served, there is data, also when Postgres does not run just now.
-  if (!applied && !live && successes(records).length === 0) return "there is no database yet";
+  if (!hasDatabase({ live, records, applied })) return noDatabaseYet;
   const noWayBack = "so there is no way back for data";
   if (!settings.backup) return `dbops.config.ts has no \`backup\`, ${noWayBack}`;
   if (settings.deploy.backup === "never") return `deploy.backup is "never", ${noWayBack}`;
@@ -383,6 +409,7 @@ function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
   const told = [...(settings.cdn ? ["the CDN"] : []), ...settings.notifications.map(({ kind }) => kind)];
   const hooks = Object.entries(deploy.hooks).map(([name, program = []]) => `${name}: ${program.join(" ")}`);
   return [
+    ...step("rehearse", wanted.rehearse === true && pending.length > 0 && rehearsalText(state, pending)),
     ...step("hooks", hooks.length > 0 && `on this machine, ${hooks.join("; ")}`),
     ...step("lock", "one deploy at a time"),
     ...step("backup", pending.length > 0 && backupText(state, wanted)),
@@ -409,6 +436,11 @@ function stepsOf(plan: Decided, state: ServerState, wanted: Wanted): Step[] {
     ...step("prune", removals.length > 0 && `release ${removals.map((removal) => removal.release).join(", ")}`),
     ...step("tell", told.length > 0 && told.join(", ")),
   ];
+}
+
+function rehearsalText(state: ServerState, pending: readonly string[]): string {
+  if (!hasDatabase(state)) return `none: ${noDatabaseYet}`;
+  return `${pending.length} pending, on the restored latest backup; above the limits nothing is deployed`;
 }
 
 function backupText(state: ServerState, wanted: Wanted): string {

@@ -25,6 +25,8 @@ export type Run = {
   wanted: Wanted;
   /** The files of the wanted release; none for an earlier one, whose files the server has. */
   tar?: Buffer;
+  /** With their sums, which the database keeps; none for an earlier release, which migrates nothing. */
+  migrationFiles?: Job["migrationFiles"];
   /** The project's own upstream file; otherwise the one on the server is the template. */
   upstream?: string;
   registry?: Job["registry"] | undefined;
@@ -69,6 +71,10 @@ export async function runDeploy(given: Run): Promise<Outcome> {
     if (plan.nothing && !run.planOnly) warnOfCertificate(run, state);
     if (plan.nothing || run.planOnly) return { plan, state };
     console.error(formatPlan(plan, run.wanted, run.server.host));
+    if (plan.rehearse) {
+      const { rehearseFirst } = await import("./deploy-rehearse.ts").catch(packageMissing);
+      await run.progress.step("rehearse", () => rehearseFirst(run));
+    }
     const { runBefore } = await import("./hooks.ts");
     await runBefore(hooksOf(run), factsOf(aboutOf(run, plan)), run.interrupted);
     const found = await run.progress.step("lock", () =>

@@ -8,6 +8,7 @@ import {
   checkArchitecture,
   cutOff,
   migrationFailed,
+  migrationLocked,
   nginxRefuses,
   notSeen,
   pages,
@@ -20,6 +21,11 @@ import { type Returned, returnAfterLoss, type Told } from "./deploy-return.ts";
 import { encodeValue } from "./environment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type PulledImage, parseImage, sendImage } from "./image.ts";
+import type { MigrationFile } from "./migration-file.ts";
+import { asInvalidIndex } from "./migration-indexes.ts";
+import { tryLock, whoMigrates } from "./migration-lock.ts";
+import { requireNoneInTheWay } from "./migration-plan.ts";
+import { recordStatements } from "./migration-record.ts";
 import type { Progress } from "./progress.ts";
 import { redact } from "./redact.ts";
 import { backupFor, type Release, restoreCommand } from "./release.ts";
@@ -38,6 +44,10 @@ export type Job = {
   /** The project's own upstream file. */
   upstream: string;
   registry?: { user: string; password: string } | undefined;
+  /** Those of the wanted release. */
+  migrationFiles?: readonly MigrationFile[] | undefined;
+  /** For another runner of migrations. */
+  waitSeconds: number;
   /** Where the plan has a backup. */
   backupPoint?: BackupPoint | undefined;
   who: string;
@@ -261,15 +271,20 @@ class Deployment {
 
   /** A migration that meets a long transaction gives up after lock_timeout, and is tried again. */
   async #migrate(): Promise<void> {
-    const { plan, progress, wanted } = this.#job;
+    const { plan, progress, wanted, waitSeconds } = this.#job;
     const before = await this.#invalidIndexes();
+    requireNoneInTheWay(before.map(asInvalidIndex), this.#pendingFiles(), "Cannot migrate");
     this.#reach("migrate");
     for (let tries = 1; ; tries += 1) {
-      const { exitCode, stdout } = await this.#call(["migrate", `${plan.release}`, `${migrateSeconds}`], {
-        accept: [0, 1, 2, 124],
-        timeoutSeconds: migrateSeconds + 60,
+      const call: Call = ["migrate", `${plan.release}`, `${migrateSeconds}`, `${waitSeconds}`];
+      const { exitCode, stdout } = await this.#call(call, {
+        stdin: this.#migrationStatements(),
+        accept: [0, 1, 2, 4, 124],
+        timeoutSeconds: migrateSeconds + waitSeconds + 60,
       });
+      for (const line of stdout.split("\n").filter((it) => it.startsWith("warning: "))) progress.note(line);
       if (exitCode === 0) break;
+      if (exitCode === 4) throw migrationLocked(stdout.trim(), waitSeconds);
       const isLock = /lock timeout|55P03/.test(stdout);
       const spoilt = (await this.#invalidIndexes()).filter((index) => !before.includes(index));
       if (!isLock || spoilt.length > 0 || tries === migrateTries) {
@@ -279,6 +294,18 @@ class Deployment {
       await this.#pause(2 ** tries * 500);
     }
     this.#schemaVersion = [...wanted.migrations, this.#schemaVersion].sort().at(-1)!;
+  }
+
+  #pendingFiles(): MigrationFile[] {
+    const { plan, migrationFiles = [] } = this.#job;
+    return migrationFiles.filter(({ version }) => plan.pending.includes(version));
+  }
+
+  /** For the server's session with the lock: a line each. */
+  #migrationStatements(): string {
+    const files = this.#pendingFiles();
+    const statements = [tryLock, whoMigrates, files.length > 0 ? recordStatements(files) : "select"];
+    return statements.map((text) => `${text.replaceAll(/\s*\n\s*/g, " ")}\n`).join("");
   }
 
   async #invalidIndexes(): Promise<string[]> {

@@ -1,6 +1,6 @@
 // The roles and tablespaces of a backup, for the container of a drill: what `pg_dumpall --globals-only` has written, nearly as it is.
 import type { Backup } from "./backup-list.ts";
-import { type DrillValues, openBackup } from "./backup-values.ts";
+import { openBackup, type ReadingValues } from "./backup-values.ts";
 import { flow } from "./flow.ts";
 import { explainGpg, openGpg } from "./gpg.ts";
 import { hashed } from "./hashed.ts";
@@ -14,7 +14,7 @@ import type { Store } from "./s3.ts";
 export async function readGlobals(
   { manifest, folder }: Backup,
   store: Store,
-  values: DrillValues,
+  values: ReadingValues,
   directory: string,
   interrupted: AbortSignal,
 ): Promise<string> {

@@ -4,6 +4,7 @@ import { exitCodes, Failure } from "./failure.ts";
 import { formatAge, formatBytes } from "./figures.ts";
 import { parseReference } from "./image.ts";
 import type { Manifest } from "./manifest.ts";
+import { roomFactor } from "./restore-plan.ts";
 
 /** What compose.yaml says, as far as it says it without .env. */
 export type Stack = {
@@ -50,9 +51,6 @@ export type DrillPlan = {
   warnings: string[];
 };
 
-/** A restored database with its indexes, the sorting for them, and its WAL. */
-const roomFactor = 1.2;
-
 /** @throws {Failure} exit 3 when there is nothing to restore, or the newest is broken; 2 for a backup that is no whole one. */
 export function planDrill(wanted: Wanted, { listing, stack, migrations, leftovers }: Observed): DrillPlan {
   const backup = choose(wanted, listing);
@@ -89,9 +87,10 @@ function whyTooOld({ at }: Manifest, { maximumAgeHours, now }: Wanted): string |
   return `the newest backup is ${formatAge(at, now)} old, and backup.maximumAgeHours is ${maximumAgeHours}`;
 }
 
-function imageFor(
+/** Of the backup's version, unless somebody asked for one. */
+export function imageFor(
   { server }: Manifest,
-  { image: asked }: Wanted,
+  { image: asked }: Pick<Wanted, "image">,
   { postgres }: Stack,
 ): { image: string; warnings: string[] } {
   if (asked) return { image: asked, warnings: [] };

@@ -1,4 +1,5 @@
 // A migration as dbmate reads it: one SQL file, its version in front of the name, one part to apply it and one to take it back.
+import { isUtf8 } from "node:buffer";
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -31,15 +32,7 @@ const others = ["TEMPLATE.sql", "schema.sql"];
  * @throws {Failure} exit 2 for a directory that is not there, and for files that dbmate would skip or could not read: all at once.
  */
 export async function readMigrations(directory: string, folder = "migrations"): Promise<MigrationFile[]> {
-  const names = await readdir(join(directory, folder)).catch(() => {
-    const next = ["cd to the project's root", "bun scripts/migrate.ts new NAME"];
-    throw new Failure(`Cannot read ${folder}/`, `there is none in ${directory}`, next, usage);
-  });
-  const sql = names.filter((name) => name.endsWith(".sql") && !others.includes(name)).sort();
-  const problems = sql.filter((name) => !/^\d/.test(name)).map((name) => `${name}: its name must begin with a version`);
-  const files = await Promise.all(
-    sql.map(async (name) => parseMigration(name, await readFile(join(directory, folder, name), "utf8"))),
-  );
+  const { files, problems } = await findMigrations(directory, folder);
   problems.push(...files.flatMap((file) => whyUnreadable(file) ?? []));
   problems.push(...sameVersions(files));
   if (problems.length === 0) return files;
@@ -52,6 +45,29 @@ export async function readMigrations(directory: string, folder = "migrations"): 
 }
 
 const usage = { exitCode: exitCodes.usage } as const;
+
+/**
+ * The same for whoever looks at them one by one: also those that dbmate could not read, which whyUnreadable() says, and those of one version.
+ * @returns as `problems` the names that dbmate would skip. @throws {Failure} exit 2 for a directory that is not there.
+ */
+export async function findMigrations(
+  directory: string,
+  folder = "migrations",
+): Promise<{ files: MigrationFile[]; problems: string[] }> {
+  const names = await readdir(join(directory, folder)).catch(() => {
+    const next = ["cd to the project's root", "bun scripts/migrate.ts new NAME"];
+    throw new Failure(`Cannot read ${folder}/`, `there is none in ${directory}`, next, usage);
+  });
+  const sql = names.filter((name) => name.endsWith(".sql") && !others.includes(name)).sort();
+  const problems = sql.filter((name) => !/^\d/.test(name)).map((name) => `${name}: its name must begin with a version`);
+  const files = sql.map(async (name) => {
+    const bytes = await readFile(join(directory, folder, name));
+    // What is none would be sent as something else than what is there.
+    if (!isUtf8(bytes)) problems.push(`${name}: it is not UTF-8`);
+    return parseMigration(name, bytes.toString());
+  });
+  return { files: await Promise.all(files), problems };
+}
 
 /** Pure. Whether dbmate can read it, whyUnreadable() says. */
 export function parseMigration(file: string, text: string): MigrationFile {

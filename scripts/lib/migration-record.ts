@@ -6,21 +6,29 @@ import { type Psql, quoteLiteral } from "./psql.ts";
 
 export const ownSchema = "dbops";
 
-/** scripts/lib/server/deploy.sh has the same statement. */
-const createTable = `create schema if not exists dbops;
-create table if not exists dbops.migration_files (
-  version text primary key,
-  file text not null,
-  sha256 text not null,
-  recorded_at timestamptz not null default now()
-);
-comment on schema dbops is 'What create-dbops remembers. Nothing works less well without it.';
-comment on table dbops.migration_files is 'Migration files as they were when they were applied: "drift check" finds those that were edited since.'`;
+/** Only where it is not there: a role that may write to it need not be one that may create it. */
+const createTable = `do $$ begin
+  if exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'dbops' and c.relname = 'migration_files') then
+    return;
+  end if;
+  create schema if not exists dbops;
+  create table dbops.migration_files (
+    version text primary key,
+    file text not null,
+    sha256 text not null,
+    recorded_at timestamptz not null default now()
+  );
+  comment on schema dbops is 'What create-dbops remembers. Nothing works less well without it.';
+  comment on table dbops.migration_files is 'Migration files as they were when they were applied: "drift check" finds those that were edited since.';
+end $$`;
 
 /** One look: two queries, because one that names a missing table fails as a whole. Writes nothing. */
 export async function readTracked(psql: Psql): Promise<Tracked> {
   const [there] = await psql.rows<{ applied: boolean; recorded: boolean }>(
-    `select to_regclass('schema_migrations') is not null as applied, to_regclass('dbops.migration_files') is not null as recorded`,
+    `select to_regclass('schema_migrations') is not null as applied,
+       exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'dbops' and c.relname = 'migration_files'
+           and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')) as recorded`,
   );
   const none = "select null::text as version, null::text as file, null::text as sha256 where false";
   const rows = await psql.rows<{ source: "applied" | "recorded"; version: string; file: string; sha256: string }>(
@@ -37,18 +45,30 @@ export async function readTracked(psql: Psql): Promise<Tracked> {
   };
 }
 
+export type Recorded = Pick<MigrationFile, "version" | "file" | "sha256">;
+
+/** One transaction, of which nothing stays when any of it fails. */
+export const recordStatements = (files: readonly Recorded[]) => `begin; ${recordWithin(files)};\ncommit;`;
+
+/** For whoever is in a transaction already. @param files at least one. */
+export function recordWithin(files: readonly Recorded[]): string {
+  const values = files.map((one) => `(${[one.version, one.file, one.sha256].map(quoteLiteral).join(", ")})`);
+  return `${createTable};
+insert into dbops.migration_files (version, file, sha256) values ${values.join(", ")}
+  on conflict (version) do update set file = excluded.file, sha256 = excluded.sha256, recorded_at = now()`;
+}
+
 /**
  * Before they are applied, so that a process that dies in between leaves no applied file without its sum. A row whose version is not
  * applied says nothing, and is written again by the next attempt.
  */
-export async function record(
-  psql: Psql,
-  files: readonly Pick<MigrationFile, "version" | "file" | "sha256">[],
-): Promise<void> {
+export async function record(psql: Psql, files: readonly Recorded[]): Promise<void> {
   if (files.length === 0) return;
-  const values = files.map((one) => `(${[one.version, one.file, one.sha256].map(quoteLiteral).join(", ")})`);
-  await psql.execute(`begin; ${createTable};
-insert into dbops.migration_files (version, file, sha256) values ${values.join(", ")}
-  on conflict (version) do update set file = excluded.file, sha256 = excluded.sha256, recorded_at = now();
-commit`);
+  await psql.execute(recordStatements(files));
+}
+
+/** Of those that are not applied: whoever applies another file of that version without the kit has not edited it. */
+export async function forget(psql: Psql, versions: readonly string[]): Promise<void> {
+  if (versions.length === 0) return;
+  await psql.execute(`delete from dbops.migration_files where version in (${versions.map(quoteLiteral).join(", ")})`);
 }

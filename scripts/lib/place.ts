@@ -125,12 +125,12 @@ async function serverPlace(settings: Settings, directory: string): Promise<Place
 }
 
 /** In a container, or as `up --engine embedded` runs it. */
-async function localPlace(directory: string): Promise<Place> {
+export async function localPlace(directory: string): Promise<Place> {
   const { COMPOSE_PROJECT_NAME, POSTGRES_DB, POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_PORT } = await readEnvironment(
     join(directory, ".env"),
   );
   const close = async () => {};
-  const name = COMPOSE_PROJECT_NAME ?? (await composeName(directory));
+  const name = process.env.COMPOSE_PROJECT_NAME ?? COMPOSE_PROJECT_NAME ?? (await composeName(directory));
   const found = name && (await findContainer((words) => [...words], name).catch(() => undefined));
   if (found) {
     const place = containerPlace(found, (words) => [...words]);
@@ -193,7 +193,7 @@ async function composeName(directory: string): Promise<string | undefined> {
 type Direct = Connection & { variables?: Record<string, string> };
 
 /** The password stands in the environment of the program, where only its own user can read it. */
-function directPlace({ host, port, user, password, database, variables }: Direct, environment: string): Place {
+export function directPlace({ host, port, user, password, database, variables }: Direct, environment: string): Place {
   const client = (words: readonly string[], other = database): Client => ({
     argv: words,
     environment: {
@@ -279,6 +279,8 @@ function connectionOfEnvironment(values: Readonly<Record<string, string | undefi
   const { PGHOST = "", PGPORT = "5432", PGUSER = "", PGPASSWORD = "", PGDATABASE = PGUSER } = values;
   return { host: PGHOST, port: Number(PGPORT), user: PGUSER, password: PGPASSWORD, database: PGDATABASE };
 }
+
+export const isLoopback = (host: string) => ["127.0.0.1", "::1", "localhost"].includes(host);
 
 function noDocker(name: string, { why, details }: Failure): Failure {
   const lastLine = details?.split("\n").at(-1);

@@ -12,11 +12,15 @@ export type Sql = postgres.Sql;
  * Opens no connection yet: the first query does, and fails within timeoutSeconds if nobody answers.
  * Whoever calls this calls `sql.end()`, or uses withConnection().
  */
-export function connect(connection: Connection, options: { timeoutSeconds?: number; connections?: number } = {}): Sql {
+export function connect(
+  connection: Connection,
+  options: { timeoutSeconds?: number; connections?: number; onClose?: () => void } = {},
+): Sql {
   return postgres({
     ...connection,
     max: options.connections ?? 1,
     connect_timeout: options.timeoutSeconds ?? 5,
+    onclose: options.onClose ?? (() => {}),
     // Notices ("relation exists, skipping") would land on stdout in the middle of a JSON document.
     onnotice: () => {},
   });

@@ -32,7 +32,7 @@ const words = [
 ];
 
 /** What a role or a database may have been given, and what a question here must not be subject to: it may wait for hours for a dump. */
-const preparation = `set client_min_messages = error; set client_encoding = 'UTF8'; set standard_conforming_strings = on;
+export const preparation = `set client_min_messages = error; set client_encoding = 'UTF8'; set standard_conforming_strings = on;
 set datestyle = 'ISO'; set timezone = 'UTC';
 do $$ begin perform set_config(name, '0', false) from pg_settings where name in ('statement_timeout', 'lock_timeout',
   'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'); end $$`;
@@ -44,7 +44,7 @@ export async function openPsql(place: Place, database?: string): Promise<Psql> {
   const heard: Record<"stdout" | "stderr", string[]> = { stdout: [], stderr: [] };
   let question = { number: 0, onEnd: (_line: string, _stream: "stdout" | "stderr") => {} };
   let isBusy = false;
-  const program = await start({
+  const starting = start({
     ...place.client(words, database),
     input: true,
     ownGroup: true,
@@ -54,10 +54,9 @@ export async function openPsql(place: Place, database?: string): Promise<Psql> {
       // The end of an answer that nobody waited for.
       else heard[stream].length = 0;
     },
-  }).catch((error: Failure) => {
-    const next = ["install Postgres' own programs, on Debian: apt-get install postgresql-client"];
-    throw new Failure(`Cannot reach the database of ${place.name}`, error.why, next, { exitCode: exitCodes.usage });
   });
+  const program = await starting.catch((error: Failure) => error);
+  if (program instanceof Failure) return await withoutPsql(place, database, program);
   const ended = program.ended.then((code) => {
     throw sessionEnded(place, code, heard.stderr);
   });
@@ -124,6 +123,20 @@ export async function openPsql(place: Place, database?: string): Promise<Psql> {
   };
 }
 
+/** For what `up --engine embedded` runs our own driver does. */
+async function withoutPsql(
+  { connection, environment, name }: Place,
+  database: string | undefined,
+  { why }: Failure,
+): Promise<Psql> {
+  if (connection && environment === "local") {
+    const { openDriver } = await import("./psql-driver.ts");
+    return await openDriver({ ...connection, database: database ?? connection.database });
+  }
+  const next = ["install Postgres' own programs, on Debian: apt-get install postgresql-client"];
+  throw new Failure(`Cannot reach the database of ${name}`, why, next, { exitCode: exitCodes.usage });
+}
+
 /** Does the work in a session that ends with it, or when we are interrupted. */
 export async function inDatabase<T>(
   place: Place,
@@ -158,10 +171,11 @@ function sqlError(lastCode: string, stderr: readonly string[]): SqlError {
   return new SqlError(code, message, details.join("\n"));
 }
 
-function sessionEnded({ name }: Place, code: number | NodeJS.Signals, stderr: readonly string[]): Failure {
+function sessionEnded({ name, environment }: Place, code: number | NodeJS.Signals, stderr: readonly string[]): Failure {
   const details = stderr.slice(-10).join("\n");
   const refused = /^psql: error: (.*)$/m.exec(details)?.[1];
-  if (refused) return new Failure(`Cannot reach the database of ${name}`, refused, [], { details });
+  const next = environment === "local" ? ["bun scripts/up.ts"] : [];
+  if (refused) return new Failure(`Cannot reach the database of ${name}`, refused, next, { details });
   // ssh's own; psql has no such exit code.
   const why = code === 255 ? "the connection to the server was lost" : `psql ended with ${code}`;
   return new Failure(`The session with the database of ${name} has ended`, why, ["the same command again"], {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type ArchiveFile, archive } from "./archive.ts";
 import { serverNamesIn } from "./domain.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { type MigrationFile, parseMigration } from "./migration-file.ts";
 import { formatEnvironment } from "./server-environment.ts";
 import { slots, upstreamFile } from "./upstream.ts";
 
@@ -15,6 +16,7 @@ export type ReleaseFiles = {
   configHash: string;
   /** Versions of the migrations, oldest first. */
   migrations: readonly string[];
+  migrationFiles: readonly MigrationFile[];
   /** The text of the project's own upstream file. */
   upstream: string;
   /** What nginx answers to on the server. */
@@ -31,7 +33,9 @@ export async function readReleaseFiles(directory: string, environment: string): 
   if (upstream === undefined) throw missing(upstreamFile, directory);
   const nginx = files.filter(({ path }) => path.startsWith("nginx/") && path !== "nginx/local.conf");
   const serverNames = nginx.flatMap(({ content }) => serverNamesIn(content.toString()));
-  return { tar: archive(files), configHash: hashOf(files), migrations: versionsIn(files), upstream, serverNames };
+  const migrationFiles = migrationsIn(files);
+  const migrations = migrationFiles.map(({ version }) => version).sort();
+  return { tar: archive(files), configHash: hashOf(files), migrations, migrationFiles, upstream, serverNames };
 }
 
 /** The .env of a release, without the lines that only the deploy knows: which slot, which image. */
@@ -61,9 +65,12 @@ function hashOf(files: readonly ArchiveFile[]): string {
   return hash.digest("hex").slice(0, 16);
 }
 
-/** As dbmate takes them: the digits in front of the first underscore. */
-function versionsIn(files: readonly ArchiveFile[]): string[] {
-  return files.flatMap(({ path }) => /^migrations\/(\d+)_[^/]*\.sql$/.exec(path)?.[1] ?? []).sort();
+/** As dbmate takes them: those whose name begins with digits. */
+function migrationsIn(files: readonly ArchiveFile[]): MigrationFile[] {
+  return files.flatMap(({ path, content }) => {
+    const [, name] = /^migrations\/(\d[^/]*\.sql)$/.exec(path) ?? [];
+    return name ? [parseMigration(name, content.toString())] : [];
+  });
 }
 
 function missing(path: string, directory: string): Failure {

@@ -64,7 +64,7 @@ export type RestorePlan = {
 };
 
 /** A restored database with its indexes, the sorting for them, and its WAL. */
-const roomFactor = 1.2;
+export const roomFactor = 1.2;
 
 /** @throws {Failure} with everything that speaks against it: exit 2 for what was asked, 3 for what is missing on the server. */
 export function planRestore(source: Source, wanted: Wanted, observed: Observed): RestorePlan {
@@ -83,7 +83,12 @@ export function planRestore(source: Source, wanted: Wanted, observed: Observed):
     chooseTables(wanted.tables, [...Object.keys(manifest.rows), ...manifest.partitioned]);
   }
   const swaps = into === undefined && wanted.tables === undefined;
-  const problems = [...(manifest ? unfit(manifest, wanted, observed) : []), ...(swaps ? unswappable(observed) : [])];
+  const isPartial = swaps && manifest?.tables;
+  const problems = [
+    ...(manifest ? whyUnfit(manifest, observed) : []),
+    ...(isPartial ? [`it holds the tables ${isPartial.join(", ")} only: --into NAME, or --tables`] : []),
+    ...(swaps ? unswappable(observed) : []),
+  ];
   if (problems.length > 0) {
     const count = problems.length === 1 ? "1 reason" : `${problems.length} reasons`;
     throw new Failure(
@@ -123,9 +128,11 @@ export function chooseTables(names: readonly string[], known: readonly string[])
   });
 }
 
+type Fitting = Pick<Observed, "roles" | "available" | "versionNumber" | "freeBytes">;
+
 /** Everything that would make pg_restore fail after an hour, found before it begins. */
-function unfit(manifest: Manifest, wanted: Wanted, observed: Observed): string[] {
-  const { server, extensions, roles, settings, databaseBytes, tables } = manifest;
+export function whyUnfit(manifest: Manifest, observed: Fitting): string[] {
+  const { server, extensions, roles, settings, databaseBytes } = manifest;
   const major = (number: number) => Math.floor(number / 10_000);
   const absentRoles = [...new Set([...roles, settings.owner])].filter((role) => !observed.roles.includes(role));
   const absentExtensions = Object.keys(extensions).filter((name) => observed.available[name] === undefined);
@@ -140,9 +147,6 @@ function unfit(manifest: Manifest, wanted: Wanted, observed: Observed): string[]
     ...absentExtensions.map((name) => `the extension "${name}" is not installed on the server`),
     ...(observed.freeBytes !== undefined && observed.freeBytes < needed
       ? [`there are ${formatBytes(observed.freeBytes)} free, it takes about ${formatBytes(needed)}`]
-      : []),
-    ...(tables && wanted.tables === undefined && wanted.into === undefined
-      ? [`it holds the tables ${tables.join(", ")} only: --into NAME, or --tables`]
       : []),
   ];
 }

@@ -66,17 +66,13 @@ export async function runRestore(restoring: Restoring): Promise<Restored> {
 }
 
 async function restore(job: Restoring): Promise<Restored> {
-  const { plan, admin, progress, interrupted } = job;
+  const { progress, interrupted } = job;
   const started = performance.now();
   const seconds = () => Math.round(performance.now() - started) / 1000;
   try {
-    for (const { name } of plan.leftovers) await progress.step("clean", () => admin.execute(dropScript(name), 600));
-    interrupted.throwIfAborted();
-    await progress.step("create", () => createTarget(job));
-    await progress.step("restore", () => loadTarget(job));
-    const found = await progress.step("compare", () => inTarget(job, (psql) => requireEqual(job, psql, seconds)));
+    const found = await bringBack(job, seconds);
     if (job.part) return { ...(await takePart(job, job.part, found)), seconds: seconds() };
-    await admin.execute(settingsOfTarget(job));
+    await giveSettings(job);
     await progress.step("analyze", () => inTarget(job, (psql) => analyze(psql, job.source)));
     const pending = found.migrations.length === 0 ? [] : job.migrations.filter((it) => !found.migrations.includes(it));
     if (pending.length > 0) await progress.step("migrate", () => migrateTarget(job));
@@ -92,13 +88,35 @@ async function restore(job: Restoring): Promise<Restored> {
   }
 }
 
+/** What it takes to bring a backup into a database of its own. */
+export type Bringing = Pick<
+  Restoring,
+  "source" | "place" | "admin" | "observed" | "live" | "onProof" | "progress" | "interrupted"
+> & { plan: Pick<RestorePlan, "target" | "leftovers"> };
+
+/**
+ * Into a new database, which holds then what was backed up. What others have left is removed first.
+ * @throws {Failure} exit 3 where it does not; it is still there then.
+ */
+export async function bringBack(job: Bringing, seconds: () => number): Promise<Found> {
+  const { plan, admin, progress, interrupted } = job;
+  for (const { name } of plan.leftovers) await progress.step("clean", () => admin.execute(dropScript(name), 600));
+  interrupted.throwIfAborted();
+  await progress.step("create", () => createTarget(job));
+  await progress.step("restore", () => loadTarget(job));
+  return await progress.step("compare", () => inTarget(job, (psql) => requireEqual(job, psql, seconds)));
+}
+
+/** What belongs to the database itself, as the live one has it. */
+export const giveSettings = (job: Bringing): Promise<void> => job.admin.execute(settingsOfTarget(job));
+
 /** As the live one is; where there is none any more, as the original was. */
-async function createTarget({ plan, admin, live, source }: Restoring): Promise<void> {
+async function createTarget({ plan, admin, live, source }: Bringing): Promise<void> {
   const original = live ?? source.manifest;
   await admin.execute(createScript(plan.target, original?.settings.owner, original?.server), 300);
 }
 
-async function loadTarget({ plan, place, source, observed, progress, interrupted }: Restoring): Promise<void> {
+async function loadTarget({ plan, place, source, observed, progress, interrupted }: Bringing): Promise<void> {
   const major = Math.floor(observed.versionNumber / 10_000);
   await load({ place, source, target: plan.target, major, meter: transferMeter("restore"), progress, interrupted });
 }
@@ -117,7 +135,7 @@ export async function analyze(psql: Psql, source: OpenSource): Promise<void> {
   if (tables.length > 0) await psql.execute(`analyze ${tables.map(qualified).join(", ")}`, seconds);
 }
 
-const inTarget = <T>({ place, plan, interrupted }: Restoring, work: (psql: Psql) => Promise<T>): Promise<T> =>
+const inTarget = <T>({ place, plan, interrupted }: Bringing, work: (psql: Psql) => Promise<T>): Promise<T> =>
   inDatabase(place, plan.target, interrupted, work);
 
 /** Out of the restored database into the live one; the rest of it has served its purpose. */
@@ -136,7 +154,7 @@ async function takePart(job: Restoring, { tables, schema }: NonNullable<Restorin
   return { database: plan.live, kept: undefined, schema, rows, tables: taken.length, migrated: 0 };
 }
 
-function settingsOfTarget({ plan, live, source, observed }: Restoring): string {
+function settingsOfTarget({ plan, live, source, observed }: Bringing): string {
   const settings = chooseSettings(live?.settings, source.manifest?.settings);
   return settings ? settingsScript(plan.target, settings, observed.roles) : "select";
 }

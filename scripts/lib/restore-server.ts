@@ -11,8 +11,8 @@ import { type Disk, diskOf, roomOn } from "./restore-disk.ts";
 import type { Observed } from "./restore-plan.ts";
 import { poll } from "./wait.ts";
 
-/** Databases cannot be renamed from within. */
-const maintenanceOf = (live: string) => (live === "postgres" ? "template1" : "postgres");
+/** Databases cannot be renamed from within, nor removed. */
+export const maintenanceOf = (live: string) => (live === "postgres" ? "template1" : "postgres");
 
 /**
  * @returns a session beside the live database, which holds the lock until it ends.
@@ -26,7 +26,7 @@ export async function openServer(
   const live = place.database;
   const admin = await openPsql(place, maintenanceOf(live));
   try {
-    await takeTurn(admin, live);
+    await takeTurn(admin, "restore", live);
     if (await isClosed(admin, live)) progress.note(await openIfCutOff(admin, live, mayChange));
     return admin;
   } catch (error) {
@@ -38,7 +38,8 @@ export async function openServer(
 /** Nobody else is at work, so a swap was cut off; unless there is nothing that was to be swapped: then somebody has closed it by hand. */
 async function openIfCutOff(admin: Psql, live: string, mayChange: boolean): Promise<string> {
   const closed = `"${live}" takes no connections`;
-  if (leftoversOf(live, await databasesOf(admin)).length === 0) return `warning: ${closed}: somebody has closed it`;
+  const ofSwaps = leftoversOf(live, await databasesOf(admin)).filter(({ kind }) => kind !== "rehearse");
+  if (ofSwaps.length === 0) return `warning: ${closed}: somebody has closed it`;
   if (!mayChange) return `warning: ${closed}: a swap was cut off; without --plan it would be opened again`;
   const isOpen = await reopen(admin, { live });
   return `${closed}: a swap was cut off; ${isOpen ? "it takes them again" : "and it CANNOT be opened again"}`;
@@ -51,12 +52,23 @@ async function isClosed(admin: Psql, live: string): Promise<boolean> {
   return row !== undefined;
 }
 
-const lockKey = (live: string) => `hashtextextended(${quoteLiteral(`dbops restore ${live}`)}, 0)`;
+/** A rehearsal has its own: it may take an hour, and somebody who has to restore cannot wait for that. */
+type Turn = "restore" | "rehearse";
 
-async function takeTurn(admin: Psql, live: string): Promise<void> {
-  const key = lockKey(live);
-  const [row] = await admin.rows<{ ours: boolean }>(`select pg_try_advisory_lock(${key}) as ours`);
-  if (row!.ours) return;
+const nouns: Readonly<Record<Turn, string>> = { restore: "restore", rehearse: "rehearsal" };
+
+const lockKey = (turn: Turn, live: string) => `hashtextextended(${quoteLiteral(`dbops ${turn} ${live}`)}, 0)`;
+
+/** @returns whether the session has the lock now, which it keeps until it ends. */
+export async function tryTurn(admin: Psql, turn: Turn, live: string): Promise<boolean> {
+  const [row] = await admin.rows<{ ours: boolean }>(`select pg_try_advisory_lock(${lockKey(turn, live)}) as ours`);
+  return row!.ours;
+}
+
+/** @throws {Failure} exit 4 with who has it. */
+export async function takeTurn(admin: Psql, turn: Turn, live: string): Promise<void> {
+  if (await tryTurn(admin, turn, live)) return;
+  const key = lockKey(turn, live);
   const [other] = await admin.rows<{ since: string; pid: number }>(
     `select to_char(a.backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"') as since, a.pid
      from pg_locks l join pg_stat_activity a using (pid)
@@ -64,7 +76,7 @@ async function takeTurn(admin: Psql, live: string): Promise<void> {
        and (l.classid::bigint << 32) + l.objid::bigint = ${key}`,
   );
   const who = other ? `since ${other.since}, in the session ${other.pid}` : "since just now";
-  const why = `another restore of ${live} is at work, ${who}`;
+  const why = `another ${nouns[turn]} of ${live} is at work, ${who}`;
   throw new Failure("Nothing was changed", why, ["wait for it, then the same command again"], {
     exitCode: exitCodes.locked,
   });
@@ -153,10 +165,7 @@ async function askWhetherSwapped(place: Place, swap: Swap): Promise<boolean | un
   const admin = await openPsql(place, maintenanceOf(place.database));
   try {
     const isOver = await poll({ seconds: lostSessionSeconds }, async () => {
-      const [row] = await admin.rows<{ ours: boolean }>(
-        `select pg_try_advisory_lock(${lockKey(place.database)}) as ours`,
-      );
-      return row!.ours || undefined;
+      return (await tryTurn(admin, "restore", place.database)) || undefined;
     });
     if (!isOver) return undefined;
     if (await isClosed(admin, swap.live)) await reopen(admin, swap);

@@ -62,13 +62,21 @@ export async function applyUndo(place: Place, admin: Psql, plan: UndoPlan): Prom
 export type CleanPlan = { removed: string[]; stay: string[] };
 
 /**
- * Remains of restores always; what was live before one only when it is named.
+ * Remains of restores always, and of rehearsals unless one is at work; what was live before a restore only when it is named.
  * @throws {Failure} exit 2 for a name that is none of these.
  */
-export function planClean(live: string, databases: readonly string[], named: string | undefined): CleanPlan {
+export function planClean(
+  live: string,
+  databases: readonly string[],
+  named: string | undefined,
+  isRehearsing = false,
+): CleanPlan {
   const found = leftoversOf(live, databases);
   const names = (kind: Leftover["kind"]) => found.filter((it) => it.kind === kind).map(({ name }) => name);
-  if (named === undefined) return { removed: names("restore"), stay: names("before") };
+  if (named === undefined) {
+    const removed = [...names("restore"), ...(isRehearsing ? [] : names("rehearse"))];
+    return { removed, stay: names("before") };
+  }
   if (found.some(({ name }) => name === named)) {
     return { removed: [named], stay: found.map(({ name }) => name).filter((name) => name !== named) };
   }

@@ -1,11 +1,13 @@
 // A Postgres to try migrations in, of the same image as the real one, with the same owner and roles; thrown away afterwards. By default
 // a container without a network; where there is no Docker, databases of their own on a server that a URL names.
 import { randomBytes } from "node:crypto";
+import { join } from "node:path";
 import type { Settings } from "./config.ts";
+import { readEnvironment } from "./environment.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
-import { inDatabase, openPsql, type Psql, quoteIdentifier } from "./psql.ts";
+import { inDatabase, openPsql, type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
 import {
   findLeftovers,
   hasImage,
@@ -17,11 +19,13 @@ import {
 } from "./throwaway.ts";
 
 export type Scratch = {
-  /** For programs: `pg_dump` of the server's own version. */
+  /** For programs: in the container they are of the server's own version. */
   place: Place;
   versionNumber: number;
-  /** Does the work in a new, empty database. */
+  /** Does the work in a new, empty database, which stays until the end. */
   inNew<T>(work: (psql: Psql, database: string) => Promise<T>): Promise<T>;
+  /** The same in one that was made before, in a session of its own. */
+  inSame<T>(database: string, work: (psql: Psql) => Promise<T>): Promise<T>;
   close(): Promise<void>;
 };
 
@@ -34,7 +38,7 @@ type Wanted = {
   owner: string;
   /** Others that the migrations may name. They cannot log in. */
   roles?: readonly string[];
-  /** Instead of a container. Its user may create databases; owners are that user then. */
+  /** Instead of a container. Its user may create databases, and owns everything; roles are not made there. */
   url?: string | undefined;
   /** Instead of that of compose.yaml. */
   image?: string | undefined;
@@ -42,24 +46,40 @@ type Wanted = {
   interrupted: AbortSignal;
 };
 
-/** @throws {Failure} exit 1 when this machine cannot have one, 2 when nothing says of which image. */
+/** Who owns the databases that this project makes: for those who have no database at hand that could be asked. */
+export async function usualOwner(settings: Settings, directory: string): Promise<string> {
+  return (await readEnvironment(join(directory, ".env"))).POSTGRES_USER ?? settings.database;
+}
+
+/** @throws {Failure} exit 1 when this machine cannot have one, 2 when nothing says of which image, or the URL cannot be used. */
 export async function openScratch(wanted: Wanted): Promise<Scratch> {
-  const { settings, directory, url, interrupted } = wanted;
+  const { url, roles = [], progress, interrupted } = wanted;
   if (url !== undefined) {
-    const place = await openPlace({ settings, directory, on: "local", url }, interrupted);
-    return await describe(place, [], wanted.interrupted, place.close);
+    const place = await placeOfUrl(wanted, url);
+    return await withDatabases(place, [], interrupted, async (made, admin) => {
+      await removeDatabases(admin, made);
+      await place.close();
+    });
   }
-  const container = await wanted.progress.step("scratch", () => startScratch(wanted));
-  const close = async () => {
+  const container = await progress.step("scratch", () => startScratch(wanted));
+  const remove = async () => {
     const left = await container.remove();
-    if (left) wanted.progress.note(`warning: the container could not be removed; next: ${left}`);
+    if (left) progress.note(`warning: the container could not be removed; next: ${left}`);
   };
   try {
-    return await describe(container.place, wanted.roles ?? [], interrupted, close);
+    return await withDatabases(container.place, roles, interrupted, remove);
   } catch (error) {
-    await close();
+    await remove();
     throw error;
   }
+}
+
+async function placeOfUrl({ settings, directory, interrupted }: Wanted, url: string): Promise<Place> {
+  const ours = (text: string) => text.replaceAll("--database-url", "--scratch-url");
+  return await openPlace({ settings, directory, on: "local", url }, interrupted).catch((error) => {
+    if (!(error instanceof Failure)) throw error;
+    throw new Failure(ours(error.what), error.why, error.next.map(ours), { exitCode: error.exitCode });
+  });
 }
 
 async function startScratch({ what, settings, directory, owner, image: asked, interrupted }: Wanted) {
@@ -73,45 +93,65 @@ async function startScratch({ what, settings, directory, owner, image: asked, in
   await removeContainers(await findLeftovers("scratch", settings.name, new Date()));
   if (!(await hasImage(image))) await pullImage(image, interrupted);
   const { name: project } = settings;
-  return await startContainer(
-    { purpose: "scratch", project, image, command: stack.command ?? [], superuser: owner },
-    interrupted,
-  );
+  const command = [...(stack.command ?? []), ...careless];
+  return await startContainer({ purpose: "scratch", project, image, command, superuser: owner }, interrupted);
 }
 
-async function describe(
+/** Nobody needs what is in it after a power cut. */
+const careless = ["fsync", "synchronous_commit", "full_page_writes"].flatMap((name) => ["-c", `${name}=off`]);
+
+/** @param end ends the server, or takes the databases away from it, by the session that is handed over. */
+async function withDatabases(
   place: Place,
   roles: readonly string[],
   interrupted: AbortSignal,
-  close: () => Promise<void>,
+  end: (made: readonly string[], admin: Psql) => Promise<void>,
 ): Promise<Scratch> {
-  const admin = await openPsql(place, "postgres");
+  const admin = await openPsql(place);
   const made: string[] = [];
   try {
     const [server] = await admin.rows<{ versionNumber: number }>(
       `select current_setting('server_version_num')::int as "versionNumber"`,
     );
-    const others = roles.filter((role) => role !== place.user && !role.startsWith("pg_"));
+    await removeDatabases(admin, await abandoned(admin));
+    const others = [...new Set(roles)].filter((role) => role !== place.user && !role.startsWith("pg_"));
     if (others.length > 0) await admin.execute(others.map((role) => `create role ${quoteIdentifier(role)}`).join(";"));
     return {
       place,
       versionNumber: server!.versionNumber,
       async inNew(work) {
-        const database = `dbops_scratch_${randomBytes(4).toString("hex")}`;
-        await admin.execute(`create database ${quoteIdentifier(database)} template template0`, 120);
+        interrupted.throwIfAborted();
+        const database = nameOf(new Date());
         made.push(database);
+        await admin.execute(`create database ${quoteIdentifier(database)} template template0`, 120);
         return await inDatabase(place, database, interrupted, (psql) => work(psql, database));
       },
+      inSame: (database, work) => inDatabase(place, database, interrupted, work),
       async close() {
-        for (const database of made) {
-          await admin.execute(`drop database if exists ${quoteIdentifier(database)} with (force)`).catch(() => {});
-        }
-        await admin.close();
-        await close();
+        await end(made, admin).finally(() => admin.close());
       },
     };
   } catch (error) {
     await admin.close();
     throw error;
   }
+}
+
+/** "dbops_scratch_20261121140000_4f2c1a2b", in UTC. */
+const nameOf = (now: Date) =>
+  `dbops_scratch_${now.toISOString().replaceAll(/\D/g, "").slice(0, 14)}_${randomBytes(4).toString("hex")}`;
+
+const abandonedHours = 24;
+
+/** By a run that was killed, on a server that stays: so old that it cannot be one that goes on. */
+async function abandoned(admin: Psql): Promise<string[]> {
+  const oldest = nameOf(new Date(Date.now() - abandonedHours * 3_600_000));
+  const rows = await admin.rows<{ name: string }>(
+    `select datname as name from pg_database where datname ~ '^dbops_scratch_[0-9]{14}_[0-9a-f]{8}$' and datname < ${quoteLiteral(oldest)}`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+async function removeDatabases(admin: Psql, names: readonly string[]): Promise<void> {
+  for (const name of names) await admin.execute(`drop database if exists ${quoteIdentifier(name)} with (force)`, 120);
 }

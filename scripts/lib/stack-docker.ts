@@ -1,6 +1,5 @@
 // The stack in containers: `docker compose up` and `down`.
 import { composeFailure, engineGone, findBlamed } from "./compose-failure.ts";
-import { migrationFailure } from "./dbmate.ts";
 import {
   compose,
   composeDown,
@@ -12,9 +11,10 @@ import {
   whyNoDocker,
 } from "./docker.ts";
 import { asFailure, type Failure, formatFailure } from "./failure.ts";
+import { localPlace } from "./place.ts";
 import { requireFreePort } from "./port.ts";
 import { run, start } from "./run.ts";
-import { type Project, type Stack, untilHealthy } from "./stack.ts";
+import { migrateStack, type Project, type Stack, untilHealthy } from "./stack.ts";
 import { phase, quote } from "./terminal.ts";
 import { within } from "./wait.ts";
 
@@ -33,7 +33,7 @@ export async function upDocker(project: Project, interrupted: AbortSignal): Prom
   // Compose notices for itself when 127.0.0.1 is taken.
   if (!wasRunning) await requireFreePort(project.httpPort, ["::1"], "HTTP_PORT");
   try {
-    if (wasRunning) await migrateFirst(project, interrupted);
+    await migrateFirst(project, interrupted);
     phase("docker compose up");
     const words = composeUp(healthySeconds, project.environment.APP_IMAGE);
     const { code, lines } = await runCompose(project, words, interrupted);
@@ -53,15 +53,16 @@ export async function upDocker(project: Project, interrupted: AbortSignal): Prom
 }
 
 /**
- * Compose would take the old app down before it knows whether the migrations succeed.
- * @throws {Failure} with file and SQL error; the old app goes on serving.
+ * By the code of `migrate up`, so that nobody else migrates at the same time; and Compose would take an old app down before it knows
+ * whether the migrations succeed. Compose's own run of them finds nothing pending then.
+ * @throws {Failure} with file and SQL error; an old app goes on serving.
  */
 async function migrateFirst(project: Project, interrupted: AbortSignal): Promise<void> {
-  phase("docker compose run migrations");
-  const { code, lines } = await runCompose(project, ["run", "--rm", "--no-TTY", "migrations"], interrupted);
-  if (code === 0) return;
-  const isByDbmate = lines.some((line) => line.startsWith("Error: "));
-  throw isByDbmate ? migrationFailure(lines, code) : await explain(project, lines);
+  phase("docker compose up postgres");
+  const words = ["up", "--detach", "--wait", "--wait-timeout", `${healthySeconds}`, "postgres"];
+  const { code, lines } = await runCompose(project, words, interrupted);
+  if (code !== 0) throw await explain(project, lines);
+  await migrateStack(project, await localPlace(project.directory), interrupted);
 }
 
 type Composed = { code: number | NodeJS.Signals; lines: string[] };

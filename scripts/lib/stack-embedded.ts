@@ -4,15 +4,15 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { endedByItself, startApp } from "./app.ts";
 import { claim, readClaim, recordApp, release } from "./claim.ts";
-import { migrate } from "./dbmate.ts";
 import { type Embedded, startEmbedded } from "./embedded.ts";
 import { stopLeftover } from "./embedded-data.ts";
 import { dataHome, removeHome } from "./embedded-home.ts";
 import type { Failure } from "./failure.ts";
+import { directPlace } from "./place.ts";
 import { requireFreePort } from "./port.ts";
 import { identify, stopProcess } from "./process.ts";
 import { asTyped } from "./runtime.ts";
-import { type Project, type Stack, untilHealthy } from "./stack.ts";
+import { migrateStack, type Project, type Stack, untilHealthy } from "./stack.ts";
 import { phase, quote } from "./terminal.ts";
 
 export type EmbeddedStack = Omit<Stack, "seconds"> & {
@@ -52,13 +52,7 @@ export async function upEmbedded(
     await requireFreePort(project.httpPort, ["0.0.0.0", "127.0.0.1", "::1"], "HTTP_PORT");
     const postgres = await startPostgres(project, interrupted);
     undo.push(() => postgres.stop());
-    phase("dbmate up");
-    await migrate({
-      project: project.directory,
-      database: project.database,
-      interrupted,
-      onLine: (line) => quote("dbmate", line),
-    });
+    await migrateStack(project, directPlace(project.database, "local"), interrupted);
     phase(`${project.config.app.command.join(" ")} on port ${project.httpPort}`);
     const app = await startApp(project, onAppLine);
     undo.push(() => app.stop("SIGTERM", appStopSeconds));

@@ -5,7 +5,11 @@ import { parse } from "dotenv";
 import type { Config } from "./config.ts";
 import { generatePassword, localEnvironment, readEnvironment } from "./environment.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { applyPending } from "./migration-apply.ts";
+import { readMigrations } from "./migration-file.ts";
+import type { Place } from "./place.ts";
 import type { Connection } from "./postgres.ts";
+import { phase, quote } from "./terminal.ts";
 import { poll } from "./wait.ts";
 
 export type Engine = "docker" | "embedded";
@@ -83,6 +87,17 @@ export function withOverrides(
 
 function isPort(text: string | undefined): boolean {
   return /^\d{1,5}$/.test(text ?? "") && Number(text) > 0 && Number(text) < 65536;
+}
+
+/** How long another runner may take, such as a `migrate up` in the next terminal. */
+const runnerSeconds = 60;
+
+/** Applies what is pending to the stack's database, which answers. @throws {Failure} as applyPending() does. */
+export async function migrateStack({ directory }: Project, place: Place, interrupted: AbortSignal): Promise<void> {
+  phase("dbmate up");
+  const files = await readMigrations(directory);
+  const note = (text: string) => quote("dbmate", text);
+  await applyPending({ place, directory, files, waitSeconds: runnerSeconds, note, interrupted });
 }
 
 type Health = {

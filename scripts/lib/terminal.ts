@@ -27,18 +27,44 @@ type Question = {
  * @throws {Failure} exit 5: the answer was another, or there is no terminal to ask on.
  */
 export async function confirm({ text, answer, flag }: Question): Promise<void> {
-  const refuse = (why: string) =>
+  const typed = await ask(`${text}\nType "${answer}" to go on: `, refuse(text, flag), flag);
+  if (typed !== answer) throw refuse(text, flag)(`you typed "${typed}", not "${answer}"`);
+}
+
+/**
+ * Asks for one of several words.
+ * @param flag with its values, for instance "--keep database or --keep files"
+ * @throws {Failure} as confirm() does.
+ */
+export async function choose<Answer extends string>({
+  text,
+  answers,
+  flag,
+}: Omit<Question, "answer"> & { answers: readonly Answer[] }): Promise<Answer> {
+  const words = answers.map((answer) => `"${answer}"`).join(" or ");
+  const typed = await ask(`${text}\nType ${words}: `, refuse(text, flag), flag);
+  const answer = answers.find((one) => one === typed);
+  if (answer === undefined) throw refuse(text, flag)(`you typed "${typed}", not ${words}`);
+  return answer;
+}
+
+type Refusal = (why: string) => Failure;
+
+const refuse =
+  (text: string, flag: string): Refusal =>
+  (why) =>
     new Failure("Nothing was changed", why, [`the same command with ${flag}`], {
       exitCode: exitCodes.refused,
       details: text,
     });
-  if (!process.stdin.isTTY || process.env.CI) throw refuse(`this needs ${flag} where there is no terminal to ask on`);
+
+async function ask(prompt: string, refused: Refusal, flag: string): Promise<string> {
+  if (!process.stdin.isTTY || process.env.CI) throw refused(`this needs ${flag} where there is no terminal to ask on`);
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   // Ctrl-C and Ctrl-D close it, and the question would stay open for ever.
   const closed = new Promise<never>((_, reject) => {
-    terminal.once("close", () => reject(refuse("the question was not answered")));
+    terminal.once("close", () => reject(refused("the question was not answered")));
   });
-  const asked = terminal.question(`${text}\nType "${answer}" to go on: `);
-  const typed = await Promise.race([asked, closed]).finally(() => terminal.close());
-  if (typed.trim() !== answer) throw refuse(`you typed "${typed.trim()}", not "${answer}"`);
+  const typed = await Promise.race([terminal.question(prompt), closed]).finally(() => terminal.close());
+  return typed.trim();
 }

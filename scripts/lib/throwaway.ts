@@ -61,7 +61,7 @@ export async function readStack(directory: string): Promise<Stack> {
 const isPlain = (text: string | undefined): text is string => text !== undefined && !text.includes("$");
 
 /** What it is for, which its name and its labels say. */
-export type Purpose = "drill" | "scratch";
+export type Purpose = "drill" | "rehearse" | "scratch";
 
 const labelOf = (purpose: Purpose) => `dbops.${purpose}`;
 /** A run on another machine with the same engine cannot be asked whether it goes on. */

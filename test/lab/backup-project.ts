@@ -42,6 +42,9 @@ export type BackupProject = {
   /** Likewise `bun scripts/restore.ts`. */
   restore(words: readonly string[], environment?: Environment): Promise<Result>;
   startRestore(words: readonly string[], environment?: Environment, onLine?: OnLine): Promise<Started>;
+  /** Likewise `bun scripts/migrate.ts`. */
+  migrate(words: readonly string[], environment?: Environment): Promise<Result>;
+  startMigrate(words: readonly string[], environment?: Environment, onLine?: OnLine): Promise<Started>;
   /** The bucket as the settings of the last configure() have it. */
   store(): Promise<Store>;
   /** In the project's database, or another one. @returns what psql prints, without decoration. */
@@ -84,7 +87,7 @@ export async function createBackupProject(
   let settings: Settings;
   let printed = "";
   const stores: Store[] = [];
-  const command = (verb: "backup" | "restore", words: readonly string[], changes: Environment = {}) => ({
+  const command = (verb: "backup" | "restore" | "migrate", words: readonly string[], changes: Environment = {}) => ({
     argv: [process.execPath, `scripts/${verb}.ts`, ...words],
     directory: project.directory,
     environment: { ...environment, ...changes },
@@ -132,6 +135,8 @@ export async function createBackupProject(
     start: (words, changes) => startVerb(command("backup", words, changes)),
     restore: (words, changes) => runVerb("restore", words, changes),
     startRestore: (words, changes, onLine) => startVerb(command("restore", words, changes), onLine),
+    migrate: (words, changes) => runVerb("migrate", words, changes),
+    startMigrate: (words, changes, onLine) => startVerb(command("migrate", words, changes), onLine),
     async store() {
       const store = await openStore(settings.backup!, s3);
       stores.push(store);

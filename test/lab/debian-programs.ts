@@ -29,6 +29,15 @@ export async function s3ClientsEnvironment(): Promise<{ PATH: string }> {
   return { PATH: `${rclone.PATH.split(":")[0]}:${aws.PATH}` };
 }
 
+/** PATH with Python and Ruby in front, and with Alembic, Django and Active Record to be imported there. */
+export async function migrationToolsEnvironment(): Promise<{ PATH: string }> {
+  const [python, ruby] = await Promise.all([
+    environmentOf("forky", ["alembic", "python3-django", "python3-psycopg2", "dash"], ["/usr/bin/python3"]),
+    environmentOf("forky", ["ruby-activerecord", "ruby-pg", "dash"], ["/usr/bin/ruby"]),
+  ]);
+  return { PATH: `${python.PATH.split(":")[0]}:${ruby.PATH}` };
+}
+
 async function environmentOf(suite: Suite, packages: string[], programs: string[]): Promise<{ PATH: string }> {
   const folder = cacheFolder("programs", hashOf(suite, ...packages, ...programs).slice(0, 12));
   const assemble = async (temporary: string) => {

@@ -38,16 +38,25 @@ export type Job = {
   remove(): Promise<void>;
 };
 
-type Step = { name: string; if?: string; uses?: string; run?: string; env?: Record<string, string> };
+type Step = {
+  name: string;
+  if?: string;
+  uses?: string;
+  run?: string;
+  env?: Record<string, string>;
+  with?: Record<string, unknown>;
+};
 type Workflow = { jobs: Record<string, { env?: Record<string, string>; steps: Step[] }> };
 
 export async function startJob(options: Options): Promise<Job> {
   const home = await mkdtemp(join(tmpdir(), "dbops-runner-"));
   const [directory, commandFile] = [join(home, "work"), join(home, "github-env")];
-  await run({ argv: ["git", "clone", "--quiet", "--depth=1", `file://${options.repository}`, directory] });
-  await writeFile(commandFile, "");
-  const { jobs } = parse(await readFile(join(directory, options.file), "utf8")) as Workflow;
+  const { jobs } = parse(await readFile(join(options.repository, options.file), "utf8")) as Workflow;
   const job = Object.values(jobs)[0]!;
+  const { "fetch-depth": depth = 1 } = job.steps.find(({ name }) => name === "Check out")?.with ?? {};
+  const commits = depth === 0 ? [] : [`--depth=${depth}`];
+  await run({ argv: ["git", "clone", "--quiet", ...commits, `file://${options.repository}`, directory] });
+  await writeFile(commandFile, "");
   const commit = (await run({ argv: ["git", "rev-parse", "HEAD"], directory })).stdout.trim();
   const environment: Record<string, string> = {
     ...options.environment,
@@ -88,10 +97,13 @@ export async function startJob(options: Options): Promise<Job> {
 
   const runAll = async () => {
     const results: StepResult[] = [];
+    let hasFailed = false;
     for (const step of job.steps) {
+      // Only those that say so are run after a failure.
+      if (hasFailed && !step.if?.includes("cancelled()")) continue;
       const result = await runStep(step);
       results.push({ name: step.name, result });
-      if (result !== "done" && result !== "skipped") break;
+      hasFailed ||= result !== "done" && result !== "skipped";
     }
     return results;
   };

@@ -141,6 +141,20 @@ test("the plan says it, and looks into the bucket, which has to be there", async
   ]);
 });
 
+test("--rehearse without a backup that could be restored: nothing was changed", async () => {
+  await unchanged(async () => {
+    const { exitCode, stderr } = await deploy(["--rehearse"]);
+    expect([exitCode, failureIn(stderr)]).toEqual([
+      3,
+      `Nothing was deployed: the migrations could not be rehearsed: There is no backup to rehearse with: there is none of the whole database of production
+  next: bun scripts/backup.ts --on production
+  next: bun scripts/backup.ts list
+  next: or without it: the same command without --rehearse
+  read: docs/rehearse.md`,
+    ]);
+  });
+});
+
 test("a bucket that takes nothing: nothing is migrated, and nothing was changed", async () => {
   await unchanged(async () => {
     proxy.hit(/^(PUT|POST) .*database.dump/, { status: 507, code: "InsufficientCapacity" });
@@ -243,6 +257,47 @@ test("--no-backup migrates without one, also where no value is set", async () =>
   expect(await sql("select count(*) from accounts")).toBe("0");
   expect((await manifests()).length).toBe(before.length);
   expect((await recordsOn(server, project)).at(-1)).not.toHaveProperty("backup");
+});
+
+test("--rehearse: above the limits nothing is deployed, and nothing was changed; within them it is", async () => {
+  const limited = (fileSeconds: number) =>
+    project.configure({
+      ...{ deploy: { bakeSeconds: 0 }, backup: { bucket: "backups", endpoint: proxy.url } },
+      migrations: { rehearse: { fileSeconds } },
+    });
+  await migration("20990101000004", "alter table accounts add column nickname text;\nselect pg_sleep(1);");
+  // "latest" never means the one that a restore has made, to be safe.
+  const made = (await manifests()).filter(({ label }) => label?.startsWith("before release"));
+  const id = made
+    .map((manifest) => manifest.id)
+    .sort()
+    .at(-1);
+  await limited(0.5);
+  const before = await sql("select datname from pg_database order by 1");
+  await unchanged(async () => {
+    const { exitCode, stderr } = await deploy(["--rehearse"]);
+    expect(exitCode, stderr).toBe(3);
+    expect(stderr).toContain(
+      "  rehearse  1 pending, on the restored latest backup; above the limits nothing is deployed\n",
+    );
+    expect(stderr).toContain(`Rehearsed 2 files with backup ${id}, as it was `);
+    expect(stderr).toMatch(/\n {2}20990101000002_test\.sql {2}.*; the live database has it already\n/);
+    expect(
+      failureIn(stderr).replace(/takes [\d.]+ s/, "takes TIME"),
+    ).toBe(`Nothing was deployed: The pending migrations are above the limits: 1 finding
+  | migrations/20990101000004_test.sql:3: the file takes TIME, fileSeconds is 0.5
+  |   instead: smaller steps, in files of their own
+  next: write it in smaller steps, then the same command again
+  next: or, if nobody minds: raise migrations.rehearse in dbops.config.ts
+  next: or without it: the same command without --rehearse
+  read: docs/migrations.md`);
+  });
+  await limited(60);
+  const { exitCode, stderr } = await deploy(["--rehearse"]);
+  const steps = stderr.match(/done +(rehearse|lock|backup|migrate) /g)?.map((line) => line.split(/ +/)[1]);
+  expect([exitCode, steps], stderr).toEqual([0, ["rehearse", "lock", "backup", "migrate"]]);
+  expect(await sql("select count(nickname) from accounts")).toBe("0");
+  expect(await sql("select datname from pg_database order by 1")).toBe(before);
 });
 
 test("a server that makes its backups itself: a deploy brings the service there, from a private image, and replaces it without asking", async () => {

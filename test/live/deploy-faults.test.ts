@@ -2,6 +2,7 @@
 // request of a load that goes on throughout, the message is the whole one, nothing stays behind on the server, and the next
 // good deploy succeeds.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -339,6 +340,56 @@ describe("a migration", () => {
     expect(await ask("select to_regclass('two'), max(version) from schema_migrations")).toBe("two|20270101000100");
   });
 
+  test("waits for nobody longer than it may, and the database keeps what was applied", async () => {
+    const text = sql("CREATE TABLE noted (id int);");
+    await project.write("migrations/20270101000150_noted.sql", text);
+    const release = await hold("select pg_advisory_lock(hashtextextended('dbops migrate', 0))");
+    const locked = { ...failed("migrate"), exitCode: 4, words: ["--wait", "0"] };
+    const message = await fails(locked).finally(release);
+    expect(message.replace(/process \d+, since [\d-]+ [\d:]+ UTC/, "process N, since TIME")).toBe(
+      `Release N was not deployed: Cannot migrate: another runner (Postgres process N, since TIME) migrates this database (waited 0 s); release N serves as before
+  next: the same command with --wait 600
+  read: docs/runbook/migration-hangs.md`,
+    );
+    await succeeds();
+    const sha256 = createHash("sha256").update(text).digest("hex");
+    expect(await ask("select file, sha256 from dbops.migration_files where version = '20270101000150'")).toBe(
+      `20270101000150_noted.sql|${sha256}`,
+    );
+    // What it has held is free again.
+    expect(await ask("select count(*) from pg_locks where locktype = 'advisory'")).toBe("0");
+  });
+
+  test("and `migrate up` from here exclude each other; by hand it is applied without a deploy", async () => {
+    await project.write(
+      "migrations/20270101000160_waits.sql",
+      sql("SET LOCAL lock_timeout = 0;\nSELECT pg_advisory_xact_lock(77);"),
+    );
+    const release = await hold("select pg_advisory_lock(77)");
+    const deploy = await project.start("deploy", words(images[next()]!), { environment: login(), onLine: () => {} });
+    const waits =
+      "select count(*) from pg_stat_activity where application_name = 'dbops-migrate' and wait_event_type = 'Lock'";
+    while ((await ask(waits)) === "0") await Bun.sleep(50);
+    const migrate = (more: string[]) =>
+      project.run("migrate", [...more, "--on", "production"], { accept: [0, 3, 4, 5] });
+    const refused = await migrate(["up", "--wait", "0", "--yes"]);
+    await release();
+    expect(await deploy.ended).toBe(0);
+    serving = next();
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      4,
+      expect.stringContaining("Nothing was changed: another runner (Postgres process "),
+    ]);
+
+    await project.write("migrations/20270101000170_by_hand.sql", sql("CREATE TABLE by_hand (id int);"));
+    expect((await migrate(["status", "--exit-code"])).exitCode).toBe(3);
+    expect((await migrate(["up"])).exitCode).toBe(5);
+    const { stdout } = await migrate(["up", "--yes"]);
+    expect(stdout).toStartWith(`1 migration applied to "dbops_app" on deploy@${server.address}, in `);
+    expect((await migrate(["status", "--exit-code"])).exitCode).toBe(0);
+    await succeeds();
+  });
+
   const quick = (text: string) => text.replace("lock_timeout=5s", "lock_timeout=500ms");
   async function whileHeld(work: () => Promise<string>): Promise<string> {
     const release = await hold("lock table one in row exclusive mode");
@@ -395,6 +446,19 @@ describe("a migration", () => {
   next: on the server: docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c "select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc"'
   next: in psql on the server: DROP INDEX CONCURRENTLY one_x;
   next: then deploy again
+  read: docs/runbook/migration-failed.md`);
+    // Not even where the file would take it for its own.
+    const leniently = concurrently.replace("one_x", "IF NOT EXISTS one_x");
+    const again = await withFile(
+      "migrations/20270101000400_index.sql",
+      () => leniently,
+      () => fails({ ...failed("migrate"), exitCode: 3 }),
+    );
+    expect(
+      again,
+    ).toBe(`Release N was not deployed: Cannot migrate: migrations/20270101000400_index.sql makes the index one_x, which is there, left by a run that failed, and not valid; release N serves as before
+  next: in psql: drop index concurrently one_x;
+  next: the same command again
   read: docs/runbook/migration-failed.md`);
     await ask("DROP INDEX CONCURRENTLY one_x");
     await succeeds();

@@ -61,7 +61,10 @@ test("a migration that fails on an empty volume is named with its SQL error, and
   const { exitCode, stdout } = await project.up(["--json"]);
   expect(exitCode).toBe(1);
   const { error } = JSON.parse(stdout);
-  expect(error).toMatchObject({ what: `Cannot apply ${broken}`, next: [`correct ${broken}`, "bun scripts/up.ts"] });
+  expect(error).toMatchObject({
+    what: `Cannot apply ${broken}:2`,
+    next: [`correct ${broken}`, "the same command again"],
+  });
   expect(error.why).toContain('syntax error at or near "tabel"');
   expect(await compose(["ps", "--services", "--status", "running"])).toBe("postgres\n");
   await rm(join(project.directory, broken));
@@ -80,7 +83,7 @@ test("a migration that fails on a running stack leaves the old app serving", asy
   const { exitCode, stderr } = await project.up([]);
   await rm(join(project.directory, broken));
   expect(exitCode).toBe(1);
-  expect(stderr).toContain(`Cannot apply ${broken}: line: 2, column: 8`);
+  expect(stderr).toContain(`Cannot apply ${broken}:2: syntax error at or near "tabel" (42601)\n`);
   expect((await get("/health/ready")).status).toBe(200);
 });
 
@@ -111,7 +114,7 @@ test("--once is one document, also when it cannot be taken down again", async ()
   const failed = await once();
   await rm(join(project.directory, broken));
   expect(failed.exitCode).toBe(1);
-  expect(JSON.parse(failed.stdout).error.what).toBe(`Cannot apply ${broken}`);
+  expect(JSON.parse(failed.stdout).error.what).toBe(`Cannot apply ${broken}:2`);
   expect(failed.stderr).toContain(`${down}: it exited with 1\n  | not today\n`);
 });
 
@@ -136,7 +139,7 @@ test("another password than the one the volume was made with is named, with the 
   expect(exitCode).toBe(1);
   expect(stderr).toContain("password authentication failed");
   expect(stderr).toEndWith(
-    "  next: put the earlier POSTGRES_PASSWORD back into .env\n  next: bun scripts/up.ts\n  read: docs/runbook/wrong-password.md\n",
+    "  next: put the earlier POSTGRES_PASSWORD back into .env\n  next: the same command again\n  read: docs/runbook/wrong-password.md\n",
   );
   await project.up(["--down", "--volumes", "--yes"]);
 });

@@ -158,8 +158,7 @@ describe("when it cannot come up", () => {
     const { exitCode, stdout, stderr } = await project.up(embedded);
     await rm(join(project.directory, file));
     expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
-    expect(stderr).toContain(`Cannot apply ${file}: line: 2, column: 8`);
-    expect(stderr).toContain('syntax error at or near "tabel"');
+    expect(stderr).toContain(`Cannot apply ${file}:2: syntax error at or near "tabel" (42601)\n`);
     expect(stderr).not.toContain("app/main.ts on port");
     expect(processesIn(project.directory)).toEqual([]);
   });

@@ -464,3 +464,60 @@ test("killed with SIGKILL, the database is reported gone within 3 s and back by 
     await sql.end({ timeout: 0 });
   }
 });
+
+const knexHistory = `create table knex_migrations (id serial primary key, name varchar(255), batch int, migration_time timestamptz);
+  insert into knex_migrations (name) values ('1_a.js'), ('2_b.js');`;
+
+test('tracker "auto": dbmate\'s own history first, and else the one whose columns tell it', async () => {
+  await owner.unsafe(knexHistory);
+  // What it has followed may still be there.
+  expect(await startUp({}, { tracker: "auto" })).toEqual({ lines: ["started"], exitCode: 0 });
+  await owner`drop table schema_migrations`;
+  expect(await startUp({}, { tracker: "auto", versions: ["1_a", "2_b"] })).toEqual({ lines: ["started"], exitCode: 0 });
+  expect(await startUp({}, { tracker: "knex", versions: ["1_a", "2_b", "3_c"] })).toEqual({
+    lines: [
+      "validator: fail  migrations: Expected 3 migrations, only 2 applied; next: npx knex migrate:latest",
+      "validator: not starting: 1 check fails, see above",
+    ],
+    exitCode: 1,
+  });
+  await owner`create table alembic_version (version_num varchar(32) primary key)`;
+  expect(await startUp({}, { tracker: "auto", versions: [] })).toMatchObject({
+    lines: [
+      "validator: fail  migrations: Several tables could be the history of migrations: public.alembic_version (alembic), public.knex_migrations (knex); next: name one: `tracker` or `migrationsTable`",
+      expect.any(String),
+    ],
+  });
+  expect(await startUp({}, { tracker: "auto", migrationsTable: "knex_migrations", versions: ["1_a", "2_b"] })).toEqual({
+    lines: ["started"],
+    exitCode: 0,
+  });
+});
+
+test('tracker "auto": a history that this role may not read, none at all, and files that nobody can name', async () => {
+  await owner.unsafe(
+    `drop table schema_migrations; ${knexHistory} grant select on accounts, sessions, audit_log to reader`,
+  );
+  const reader = { PGUSER: "reader" };
+  expect(await startUp(reader, { tracker: "auto", versions: ["1_a"], criticalTables })).toMatchObject({
+    lines: [
+      "validator: fail  migrations: The table public.knex_migrations cannot be read by this role; next: grant select on public.knex_migrations, and usage on its schema, to the app's role",
+      expect.any(String),
+    ],
+  });
+  expect(await startUp({}, { tracker: "auto", migrationsFolder: "nowhere" })).toMatchObject({
+    lines: [
+      expect.stringMatching(
+        /^validator: fail {2}migrations: Cannot tell the expected migrations: there is no ".*\/nowhere"; next: set `migrationsFolder`, or `versions`$/,
+      ),
+      expect.any(String),
+    ],
+  });
+  await owner`drop table knex_migrations`;
+  expect(await startUp({}, { tracker: "auto", versions: ["1_a"] })).toMatchObject({
+    lines: [
+      `validator: fail  migrations: Expected 1 migration, none applied: this database was never migrated; ${migrateNext}`,
+      expect.any(String),
+    ],
+  });
+});

@@ -536,13 +536,45 @@ check_nginx() {
     exit "${code:-0}"'
 }
 
-# migrate RELEASE SECONDS
+# migrate RELEASE SECONDS WAIT      under the lock that every runner of migrations takes, see lib/migration-lock.ts. stdin: three lines of
+# SQL, which ask whether it is ours now, ask who has it, and note the files. Exit code 4: somebody else has it; prints who.
+# The lock is that of a session of its own. It ends with this function, however that ends; and not before the program that migrates,
+# which inherits the way to it.
 migrate() {
-  seconds=$2 compose "$1" run --rm --no-deps --no-TTY --quiet-pull migrations 2>&1
+  local try who note answer to from code=0 end=$((SECONDS + $3))
+  IFS= read -r try
+  IFS= read -r who
+  IFS= read -r note
+  coproc lock_session { docker exec -i "$(container postgres)" sh -c 'exec psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XqtA' 2>&1; }
+  exec {to}>&"${lock_session[1]}" {from}<&"${lock_session[0]}"
+  answer=$(ask_lock_session "$try")
+  until [ "$answer" = t ]; do
+    [ $SECONDS -lt $end ] || { ask_lock_session "$who"; return 4; }
+    sleep 0.25
+    answer=$(ask_lock_session "$try")
+  done
+  answer=$(ask_lock_session "$note")
+  [ -z "$answer" ] || echo "warning: the sums of the files cannot be kept: $answer"
+  seconds=$2 compose "$1" run --rm --no-deps --no-TTY --quiet-pull --env PGAPPNAME=dbops-migrate migrations 2>&1 || code=$?
+  return $code
 }
 
+# ask_lock_session SQL      prints the answer
+ask_lock_session() {
+  local line said=
+  # Where it has ended, its last words are still to be read.
+  printf '%s;\n\\echo answered\n' "$1" 2>/dev/null >&"$to" || true
+  while IFS= read -r -t 30 line <&"$from"; do
+    [ "$line" != answered ] || { printf '%s' "$said"; return 0; }
+    said+=$line$'\n'
+  done
+  echo "${said:-Postgres does not answer}" >&2
+  return 1
+}
+
+# Not those of partitioned tables: one made ONLY there is not valid until all its parts are.
 invalid_indexes() {
-  in_postgres 'select indexrelid::regclass from pg_index where not indisvalid order by 1'
+  in_postgres "select indexrelid::regclass from pg_index join pg_class on pg_class.oid = indexrelid where not indisvalid and relkind = 'i' order by 1"
 }
 
 # start_slot RELEASE SLOT      what an interrupted start may have left under this service goes first

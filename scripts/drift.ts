@@ -1,0 +1,45 @@
+// Whether a database is what its migrations make of it; mends what is not; takes over a database that another tool has migrated.
+//   bun scripts/drift.ts check --on production      only ever reads
+//   bun scripts/drift.ts repair --on production     prints its plan, asks, and proves at the end that nothing is left
+import { type CommandLine, parseArguments, usage } from "./lib/args.ts";
+import { type DriftRequest, driftFlags } from "./lib/drift-request.ts";
+import { packageMissing } from "./lib/packages.ts";
+import { runIfMain } from "./lib/verb.ts";
+
+const commandLine = {
+  command: "bun scripts/drift.ts",
+  purpose:
+    "Finds where a database is not what its migrations make of it, mends it, and adopts databases of other tools.",
+  words: ["[check|repair|adopt]"],
+  flags: driftFlags,
+  examples: [
+    "bun scripts/drift.ts check --on production        # exit 3 when anything differs",
+    "bun scripts/drift.ts repair --plan",
+    "bun scripts/drift.ts repair --keep files          # back to what migrations/ say",
+    "bun scripts/drift.ts repair --keep database       # what was done by hand becomes a migration",
+    "bun scripts/drift.ts adopt --plan                 # from knex, drizzle, prisma, alembic, flyway, rails …",
+  ],
+  notes: [
+    "Environment: PGPASSWORD for --database-url; for the backup before a repair what bun scripts/backup.ts needs.",
+    "Exit codes: 0 nothing differs, or no longer; 1 failed, and nothing was changed; 2 flags, configuration; 3 something",
+    "differs; 4 migrations are being applied; 5 nothing was confirmed, or it cannot be decided; 130 interrupted.",
+  ].join("\n"),
+} as const satisfies CommandLine;
+
+const subcommands: Readonly<Record<string, (request: DriftRequest) => Promise<void>>> = {
+  check: async (request) => (await import("./lib/drift-check.ts").catch(packageMissing)).check(request),
+  repair: async (request) => (await import("./lib/drift-repair.ts").catch(packageMissing)).repair(request),
+  adopt: async (request) => (await import("./lib/drift-adopt.ts").catch(packageMissing)).adopt(request),
+};
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const flags = parseArguments(argv, commandLine);
+  const [word = "check", ...words] = flags._;
+  const subcommand = subcommands[word];
+  if (!subcommand) throw usage(commandLine, `"${word}" is none of ${Object.keys(subcommands).join(", ")}`);
+  const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
+  const directory = process.cwd();
+  await subcommand({ settings: await loadConfig(directory), directory, flags, words });
+}
+
+await runIfMain(import.meta, main);

@@ -1,0 +1,176 @@
+// What `drift adopt` decides by, read from the database and from the folders of the project. Nothing is written.
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { convert, type Part } from "./adopt-convert.ts";
+import { companionsOf, detect, keyColumnOf, nameOf, type Recognised, type Table } from "./adopt-detect.ts";
+import { findFolder } from "./adopt-files.ts";
+import { type Adopted, historiesAmong, readAdopted, readTables, withSchemas } from "./adopt-histories.ts";
+import { type Match, match } from "./adopt-match.ts";
+import { baselineEnding, chooseWay, type Observed, type Way } from "./adopt-plan.ts";
+import { facts, type Row, type Source, type ToolFacts } from "./adopt-tools.ts";
+import type { DriftRequest } from "./drift-request.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import { findMigrations, type MigrationFile, readMigrations } from "./migration-file.ts";
+import { readTracked } from "./migration-record.ts";
+import { type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
+
+export type Seen = Observed & {
+  way: ReturnType<typeof chooseWay>;
+  rows: readonly Row[];
+  readRows(psql: Psql): Promise<Row[]>;
+  owner: string;
+  roles: string[];
+};
+
+/** @param adopted the one that a run which was cut off has adopted, where this one ends its work. */
+export async function observe(psql: Psql, { directory, flags }: DriftRequest, adopted?: Adopted): Promise<Seen> {
+  const [tables, before] = [await readTables(psql), await readAdopted(psql)];
+  const asked = adopted
+    ? { tool: adopted.tool, table: adopted.history, adopted: [] }
+    : { tool: flags.tool, table: flags.table, adopted: before.map(({ history }) => history) };
+  const history = detect(tables, asked);
+  const tool = facts[history.tool as keyof typeof facts];
+  const readRows = rowsReader(history.table, tool);
+  const rows = await readRows(psql);
+  await requireSettled(psql, history, tool, rows, tables);
+  const entries = tool.entries(rows, keyColumnOf(history.table));
+  if (entries.length === 0) throw empty(history);
+  const folder = await findFolder({
+    ...{ directory, asked: flags.files, usual: tool.folders },
+    isIts: (files) => tool.sources(files).length > 0,
+  });
+  const found = match(tool, entries, folder ? tool.sources(folder.files) : []);
+  const existing = await existingMigrations(directory);
+  const wasBaseline = adopted?.files.some(({ file }) => file.endsWith(baselineEnding)) ?? false;
+  const choosing = { match: found, folder: folder?.path, existing, history };
+  const way = chooseWay(choosing, flags.baseline || wasBaseline);
+  const histories = historiesAmong(tables, [...before.map((one) => one.history), nameOf(history.table)]);
+  return {
+    ...{ history, entries, match: found, folder: folder?.path, way, rows, readRows, existing },
+    histories: await withSchemas(psql, histories),
+    parts: await convertAll(needed(found, way.way), folder?.path, history.table),
+    ...(await readTaken(psql, history, adopted !== undefined)),
+  };
+}
+
+const rowsReader = (table: Table, { order }: ToolFacts) => {
+  const name = quoted(table);
+  return (psql: Psql) => psql.rows<Row>(`select t.* from ${name} t order by ${order}`);
+};
+
+const quoted = ({ schema, name }: Pick<Table, "schema" | "name">) =>
+  `${quoteIdentifier(schema)}.${quoteIdentifier(name)}`;
+
+/** @throws {Failure} exit 3 after a migration that failed; exit 4 while one is running. */
+async function requireSettled(
+  psql: Psql,
+  { tool: name, table }: Recognised,
+  { problems, busy }: ToolFacts,
+  rows: readonly Row[],
+  tables: readonly Table[],
+): Promise<void> {
+  const wrong = problems?.(rows) ?? [];
+  if (wrong.length > 0) {
+    throw new Failure(
+      "Cannot adopt",
+      `${name} has left a migration half-done`,
+      [`mend it with ${name}, then the same command again`],
+      {
+        exitCode: exitCodes.saidNo,
+        details: wrong.join("\n"),
+        read: "docs/runbook/dirty-state.md",
+      },
+    );
+  }
+  const lock = companionsOf(tables).find((one) => one.schema === table.schema && one.name === `${table.name}_lock`);
+  if (!busy || (busy.includes("LOCK") && !lock)) return;
+  const [row] = await psql.rows<{ busy: boolean }>(busy.replace("LOCK", lock ? quoted(lock) : ""));
+  if (!row!.busy) return;
+  throw new Failure(
+    "Cannot adopt",
+    `${name} is migrating, or was killed while it did`,
+    ["the same command again, once it is done"],
+    {
+      exitCode: exitCodes.locked,
+      read: "docs/runbook/dirty-state.md",
+    },
+  );
+}
+
+function empty({ tool, table }: Recognised): Failure {
+  return new Failure(
+    "There is nothing to adopt",
+    `${nameOf(table)}, the history of ${tool}, is empty`,
+    ["bun scripts/migrate.ts up"],
+    {
+      exitCode: exitCodes.saidNo,
+      read: "docs/adopt.md",
+    },
+  );
+}
+
+/** With a baseline, what is applied is in it. What cannot be converted and is not needed stays unsaid. */
+const needed = ({ sources, applied, undecided }: Match, way: Way): readonly Source[] =>
+  way === "import"
+    ? sources
+    : sources.filter((one) => !applied.has(one) && !undecided.some((it) => it.sources.includes(one)));
+
+async function convertAll(
+  sources: readonly Source[],
+  folder: string | undefined,
+  table: Table,
+): Promise<Map<Source, Part[]>> {
+  const parts = new Map<Source, Part[]>();
+  for (const source of sources) {
+    const path = folder ? `${folder}/${source.path}` : source.path;
+    if (source.sql) parts.set(source, await convert(path, source.sql.up, table));
+  }
+  return parts;
+}
+
+/** @throws {Failure} exit 2 when the old tool's files lie where dbmate reads its own. */
+async function existingMigrations(directory: string): Promise<MigrationFile[]> {
+  if (!existsSync(join(directory, "migrations"))) return [];
+  const { files, problems } = await findMigrations(directory);
+  const foreign = [...problems, ...files.flatMap((file) => (file.sections.length === 0 ? [file.file] : []))];
+  if (foreign.length === 0) return await readMigrations(directory);
+  const next = [
+    "git mv migrations migrations-before && mkdir migrations      # the old tool's files get a folder of their own",
+    "the same command with --files migrations-before",
+  ];
+  throw new Failure("Cannot adopt", "files that are not dbmate's lie in migrations/", next, {
+    exitCode: exitCodes.usage,
+    details: foreign.join("\n"),
+    read: "docs/adopt.md",
+  });
+}
+
+type Taken = Pick<Seen, "nameIsTaken" | "tracked" | "owner" | "roles">;
+
+/** @throws {Failure} exit 5 when dbmate's own table has something in it, or its name belongs to a third one. */
+async function readTaken(psql: Psql, { tool, table }: Recognised, isAdopted: boolean): Promise<Taken> {
+  const [row] = await psql.rows<{ isThere: boolean; isIt: boolean; isText: boolean; owner: string; roles: string[] }>(
+    `select to_regclass('schema_migrations') is not null as "isThere",
+       to_regclass('schema_migrations') = ${quoteLiteral(quoted(table))}::regclass as "isIt",
+       exists (select from pg_attribute where attrelid = to_regclass('schema_migrations') and attname = 'version'
+         and atttypid in ('text'::regtype, 'varchar'::regtype)) as "isText",
+       (select pg_get_userbyid(relowner) from pg_class where oid = ${quoteLiteral(quoted(table))}::regclass) as owner,
+       array(select rolname from pg_roles where rolname !~ '^pg_' order by rolname) as roles`,
+  );
+  const { isThere, isIt, isText, owner, roles } = row!;
+  if (isThere && !isIt && !isText) throw inTheWay("it is the history of another tool", tool);
+  const tracked = await readTracked(psql);
+  if (isIt) return { nameIsTaken: true, tracked: { ...tracked, applied: [] }, owner, roles };
+  const { length } = tracked.applied;
+  if (length > 0 && !isAdopted)
+    throw inTheWay(`it has ${length === 1 ? "1 version" : `${length} versions`} already`, tool);
+  return { nameIsTaken: false, tracked, owner, roles };
+}
+
+function inTheWay(why: string, tool: string): Failure {
+  const next = ["bun scripts/drift.ts check      # what dbmate's own history and the files have in common"];
+  return new Failure(`Cannot adopt from ${tool}`, `there is a table schema_migrations, and ${why}`, next, {
+    exitCode: exitCodes.refused,
+    read: "docs/adopt.md",
+  });
+}

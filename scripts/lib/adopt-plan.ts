@@ -1,0 +1,281 @@
+// What an adoption will do, decided from what was observed. Pure: the plan that is printed is the plan that is carried out.
+import { baselineMark } from "./adopt-baseline.ts";
+import type { Part } from "./adopt-convert.ts";
+import { asideName, nameOf, type Recognised } from "./adopt-detect.ts";
+import type { Match } from "./adopt-match.ts";
+import type { Entry, Source } from "./adopt-tools.ts";
+import { asVersion, slugOf, versionOf, versionsInOrder } from "./adopt-version.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import { type MigrationFile, parseMigration, whyUnreadable } from "./migration-file.ts";
+import type { Tracked } from "./migration-state.ts";
+
+export type Observed = {
+  history: Recognised;
+  entries: readonly Entry[];
+  match: Match;
+  /** Where its files are, from the project's root; undefined where none were found. */
+  folder: string | undefined;
+  /** What dbmate would be given for each of the sources, if they are all SQL. */
+  parts: ReadonlyMap<Source, readonly Part[]>;
+  /** What lies in migrations/ already. */
+  existing: readonly MigrationFile[];
+  tracked: Tracked;
+  /** The history has the name that dbmate's own table must have. */
+  nameIsTaken: boolean;
+  /** The histories that stay out of comparisons. */
+  histories: readonly string[];
+};
+
+export type Way = "import" | "baseline";
+
+export type PlannedFile = {
+  /** As dbmate reads it; its text is what will be written. */
+  migration: MigrationFile;
+  /** The file or the history that it comes from. */
+  from: string;
+  applied: boolean;
+  /** Not in migrations/ yet. */
+  isNew: boolean;
+};
+
+export type AdoptPlan = {
+  tool: string;
+  history: string;
+  /** How many migrations the history knows as applied. */
+  count: number;
+  way: Way;
+  /** Why there is a baseline. */
+  why: string | undefined;
+  files: PlannedFile[];
+  /** Some of each group are applied, one at least: the database itself will say which. */
+  undecided: { key: string; sources: { from: string; files: string[] }[] }[];
+  /** Where the old history goes; undefined where it stays. */
+  renamed: string | undefined;
+  warnings: string[];
+};
+
+type Choosing = Pick<Observed, "match" | "folder" | "existing" | "history">;
+
+export function chooseWay(choosing: Choosing, asked: boolean): { way: Way; why?: string } {
+  const { match, folder, existing, history } = choosing;
+  if (asked) return { way: "baseline", why: "it was asked for" };
+  const there = findBaseline(existing, history.tool);
+  if (there) return { way: "baseline", why: `migrations/${there.file} is one` };
+  if (folder === undefined && match.sources.length === 0) {
+    return { way: "baseline", why: "none of its files were found (--files FOLDER)" };
+  }
+  const needed = match.sources.filter(
+    (one) => match.applied.has(one) || match.undecided.some((it) => it.sources.includes(one)),
+  );
+  const code = needed.filter(({ sql }) => !sql);
+  if (match.unknown.length > 0) {
+    const which = match.unknown.map(({ key, label = key }) => label);
+    return { way: "baseline", why: `it knows migrations that have no file in ${folder}: ${few(which)}` };
+  }
+  if (code.length > 0)
+    return { way: "baseline", why: `its files are not plain SQL: ${few(code.map(({ path }) => path))}` };
+  return { way: "import" };
+}
+
+/**
+ * @param baseline its text, where it is the way and migrations/ has none yet.
+ * @throws {Failure} exit 3 for what must be put right first.
+ */
+export function planAdoption(
+  observed: Observed,
+  chosen: { way: Way; why?: string },
+  baseline: string | undefined,
+  now: Date,
+): AdoptPlan {
+  const { history, entries, match, nameIsTaken } = observed;
+  requireInOrder(observed);
+  const imported = importedFiles(observed, chosen.way);
+  const files = chosen.way === "baseline" ? [baselineFile(observed, baseline, now), ...imported] : imported;
+  requireFree(files, observed.existing);
+  requireNewest(files, observed);
+  const filesOf = (source: Source) => {
+    const from = fromOf(observed, source);
+    return { from, files: imported.filter((one) => one.from === from).map(({ migration }) => migration.file) };
+  };
+  const undecided = chosen.way === "baseline" ? [] : match.undecided;
+  return {
+    ...{ tool: history.tool, history: nameOf(history.table), count: entries.length },
+    ...{ way: chosen.way, why: chosen.why, files },
+    undecided: undecided.map(({ key, sources }) => ({ key, sources: sources.map(filesOf) })),
+    renamed: nameIsTaken ? `${history.table.schema}.${asideName}` : undefined,
+    warnings: warningsOf(observed, chosen.way),
+  };
+}
+
+const fromOf = ({ folder }: Pick<Observed, "folder">, { path, isRebuilt }: Source) =>
+  folder && !isRebuilt ? `${folder}/${path}` : path;
+
+/** Of all files that dbmate can apply; with a baseline only those that are not in it. */
+function importedFiles(observed: Observed, way: Way): PlannedFile[] {
+  const { match, parts, existing } = observed;
+  const sources = match.sources.filter(({ sql }) => sql);
+  const versions = versionsInOrder(
+    sources.map(({ digits }) => digits),
+    sources.map((one) => parts.get(one)?.length ?? 1),
+  );
+  const isUndecided = (one: Source) => match.undecided.some((it) => it.sources.includes(one));
+  return sources.flatMap((source, at) => {
+    if (way === "baseline" && (match.applied.has(source) || isUndecided(source))) return [];
+    const own = parts.get(source) ?? [];
+    return own.map((part, index): PlannedFile => {
+      const name = own.length > 1 ? `${slugOf(source.name)}_${index + 1}` : slugOf(source.name);
+      const from = fromOf(observed, source);
+      const down = index === own.length - 1 ? source.sql!.down : "";
+      const text = fileText({ from, part, down });
+      const migration = parseMigration(`${versions[at]![index]}_${name}.sql`, text);
+      const problem = whyUnreadable(migration);
+      if (problem) throw notTaken([problem]);
+      return { migration, from, applied: match.applied.has(source), isNew: isNew(migration, existing) };
+    });
+  });
+}
+
+function fileText({ from, part, down }: { from: string; part: Part; down: string }): string {
+  const up = part.transaction ? "-- migrate:up" : "-- migrate:up transaction:false";
+  const middle = part.sql.trim();
+  return `-- From ${from}\n\n${up}\n${middle}\n\n-- migrate:down\n${down.trim() ? `${down.trim()}\n` : ""}`;
+}
+
+const isNew = ({ file }: MigrationFile, existing: readonly MigrationFile[]) =>
+  !existing.some((one) => one.file === file);
+
+/** The one that is there already, from the adoption of another environment; or the one that a run which was cut off has recorded. */
+function baselineFile(observed: Observed, dumped: string | undefined, now: Date): PlannedFile {
+  const { history, existing, tracked, match, entries } = observed;
+  const from = `pg_dump of the database that ${history.tool} has made`;
+  const there = findBaseline(existing, history.tool);
+  if (there) return { migration: there, from, applied: true, isNew: false };
+  const recorded = Object.values(tracked.recorded).find(({ file }) => file.endsWith(baselineEnding));
+  const file = recorded?.file ?? `${baselineVersion(match, entries, now)}${baselineEnding}`;
+  return { migration: parseMigration(file, dumped ?? ""), from, applied: true, isNew: true };
+}
+
+export const baselineEnding = "_baseline.sql";
+
+export const findBaseline = (existing: readonly MigrationFile[], tool: string): MigrationFile | undefined =>
+  existing.find(({ file, text }) => file.endsWith(baselineEnding) && text.startsWith(baselineMark(tool)));
+
+/** That of the newest one in it, so that it is the same for everybody and older than what is still to come; else today. */
+function baselineVersion(match: Match, entries: readonly Entry[], now: Date): string {
+  const applied = match.sources.filter((one) => match.applied.has(one));
+  const digits = [
+    ...applied.map((one) => one.digits),
+    ...entries.flatMap(({ key }) => /^\d{8,17}(?=[_-]|$)/.exec(key)?.[0] ?? []),
+  ].filter((one) => /[1-9]/.test(one));
+  return digits.map(versionOf).sort().at(-1) ?? `${asVersion(now.getTime()).slice(0, 8)}000000`;
+}
+
+/** dbmate refuses what is older than something applied, and rightly: nobody has tried the two in that order. */
+function requireInOrder({ match, folder, history }: Observed): void {
+  const isDone = (one: Source) => match.applied.has(one) || match.undecided.some((it) => it.sources.includes(one));
+  const newest = match.sources.findLastIndex((one) => isDone(one) && !one.repeatable);
+  const between = match.sources.slice(0, newest).filter((one) => !isDone(one) && !one.repeatable);
+  const pending = match.sources.filter((one) => !isDone(one));
+  const code = pending.filter(({ sql }) => !sql);
+  const problems = [
+    ...between.map(({ path }) => `${folder}/${path}: not applied, though newer ones are`),
+    ...code.map(({ path }) => `${folder}/${path}: not applied, and it is no SQL`),
+    ...(pending.length > 0 && match.sources.some(({ repeatable }) => repeatable)
+      ? pending.map(({ path }) => `${folder}/${path}: not applied, and the repeatable ones come after it`)
+      : []),
+  ];
+  if (problems.length > 0) throw notApplied([...new Set(problems)], history.tool);
+}
+
+function notApplied(problems: readonly string[], tool: string): Failure {
+  const count = problems.length === 1 ? "1 of its migrations is" : `${problems.length} of its migrations are`;
+  const next = [`apply them with ${tool}, or take the files out of the folder; then the same command again`];
+  return new Failure("Cannot adopt", `${count} not applied`, next, {
+    exitCode: exitCodes.saidNo,
+    details: problems.join("\n"),
+    read: "docs/adopt.md",
+  });
+}
+
+/** Nothing is ever written over. */
+function requireFree(files: readonly PlannedFile[], existing: readonly MigrationFile[]): void {
+  const problems = files.flatMap(({ migration, isNew: isOurs }) => {
+    const there = existing.find(({ file }) => file === migration.file);
+    if (there && there.sha256 !== migration.sha256) return [`migrations/${there.file} is there, with another content`];
+    const same = existing.find(({ version, file }) => version === migration.version && file !== migration.file);
+    return isOurs && same ? [`migrations/${same.file} has the version of ${migration.file}`] : [];
+  });
+  if (problems.length > 0) throw notTaken(problems);
+}
+
+/** What is in migrations/ besides stays pending, and dbmate wants it to be newer. */
+function requireNewest(files: readonly PlannedFile[], { existing, tracked }: Observed): void {
+  const newest = files.filter(({ applied }) => applied).at(-1)?.migration.version ?? "";
+  const planned = new Set(files.map(({ migration }) => migration.file));
+  const older = existing.filter(
+    ({ file, version }) => !planned.has(file) && version < newest && !tracked.applied.includes(version),
+  );
+  if (older.length === 0) return;
+  throw notTaken(
+    older.map(({ file }) => `migrations/${file} is not applied, and older than ${newest}`),
+    ["delete those that came with the starter; give the others a newer version"],
+  );
+}
+
+function notTaken(problems: readonly string[], next = ["docs/adopt.md says what can be done"]): Failure {
+  const count = problems.length === 1 ? "1 file is in the way" : `${problems.length} files are in the way`;
+  return new Failure("Cannot adopt", count, next, {
+    exitCode: exitCodes.saidNo,
+    details: problems.join("\n"),
+    read: "docs/adopt.md",
+  });
+}
+
+function warningsOf({ match, folder }: Observed, way: Way): string[] {
+  const edited = match.edited.map(({ path }) => `${folder}/${path} was edited after it was applied`);
+  if (way === "import") return edited;
+  return ["rows that migrations had inserted are not in the baseline: a new database will be without them"];
+}
+
+/** @param database what it is called, for people. */
+export function formatPlan(plan: AdoptPlan, database: string): string {
+  const { tool, history, count, way, why, files, undecided, renamed, warnings } = plan;
+  const fresh = files.filter((one) => one.isNew);
+  const applied = files.filter((one) => one.applied);
+  const isUndecided = ({ from }: PlannedFile) => undecided.some((it) => it.sources.some((one) => one.from === from));
+  const pending = files.filter((one) => !one.applied && !isUndecided(one));
+  const make = fresh.some(({ migration }) => migration.file.endsWith(baselineEnding)) ? "make a" : "take the";
+  const take = way === "import" ? "take its SQL files over" : `${make} baseline of the database, because ${why}`;
+  const old = renamed
+    ? `rename ${history} to ${renamed}: dbmate needs its name`
+    : `leave ${history} where it is; nothing reads it any more`;
+  const steps = [
+    take,
+    "prove it: apply the files to an empty database, and compare that one with this one",
+    `write ${fresh.length === 1 ? "1 file" : `${fresh.length} files`} into migrations/`,
+    ...fresh.map(({ migration, from }) => `     ${migration.file}   from ${from}`),
+    `write ${applied.length === 1 ? "1 version" : `${applied.length} versions`} into schema_migrations, as applied`,
+    ...undecided.map(({ key, sources }) => {
+      const names = sources.map(({ from }) => from);
+      return `     of ${names.join(" and ")}, ${names.length === 2 ? "both" : "all"} ${key}: what the database proves`;
+    }),
+    ...(pending.length > 0 ? [`leave pending: ${pending.map(({ migration }) => migration.file).join(", ")}`] : []),
+    old,
+  ];
+  let number = 0;
+  const numbered = steps.map((step) => (step.startsWith("     ") ? `  ${step}` : `  ${++number}. ${step}`));
+  const heading = `${tool} has migrated ${database}: ${count === 1 ? "1 migration" : `${count} migrations`} in ${history}`;
+  return [heading, ...numbered, ...warnings.map((text) => `  warning: ${text}`)].join("\n");
+}
+
+export function planAsJson({ files, ...plan }: AdoptPlan) {
+  const described = files.map(({ migration, from, applied, isNew: written }) => ({
+    ...{ file: migration.file, from, applied, written },
+  }));
+  return { ...plan, why: plan.why ?? null, renamed: plan.renamed ?? null, files: described };
+}
+
+function few(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(", ");
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+}

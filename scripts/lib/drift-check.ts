@@ -1,0 +1,79 @@
+// `drift check`: whether a database is what its migrations make of it. Never writes to it; exit 3 when anything differs.
+import { type Assessment, assess, readAllMigrations } from "./drift-assess.ts";
+import { counted, type Finding, formatFindings, kinds } from "./drift-findings.ts";
+import { withOpened } from "./drift-open.ts";
+import type { DriftFlags, DriftRequest } from "./drift-request.ts";
+import { exitCodes } from "./failure.ts";
+import { createProgress } from "./progress.ts";
+import { inDatabase } from "./psql.ts";
+import { asTyped } from "./runtime.ts";
+import { interruption } from "./wait.ts";
+
+export async function check(request: DriftRequest): Promise<void> {
+  const { settings, directory, flags } = request;
+  const interrupted = interruption();
+  const progress = createProgress();
+  const opening = { what: "Cannot tell what the migrations make", progress, interrupted };
+  const { assessment, name } = await withOpened(request, opening, async ({ place, scratch }) => {
+    const name = `${place.database} on ${place.name}`;
+    const assessment = await inDatabase(place, place.database, interrupted, async (psql) => {
+      const files = await readAllMigrations(directory);
+      return await assess({ psql, settings, directory, files, scratch, name });
+    });
+    return { assessment, name };
+  });
+  console.log(flags.json ? JSON.stringify(asJson(name, assessment)) : asTyped(formatCheck(name, assessment, flags)));
+  if (counted(assessment.findings).length > 0) process.exitCode = exitCodes.saidNo;
+}
+
+export function asJson(database: string, { findings, pending, present, live }: Assessment) {
+  const names = (list: Assessment["pending"]) => list.map(({ file }) => file);
+  return {
+    database,
+    differences: counted(findings).length,
+    findings: findings.map(({ isAsWanted, ...finding }) => ({ ...finding, ...(isAsWanted && { isAsWanted }) })),
+    /** Not applied yet: that is no difference. */
+    pending: names(pending.filter((file) => !present.includes(file))),
+    applied: live.history.rows.length,
+  };
+}
+
+export function formatCheck(
+  name: string,
+  assessment: Assessment,
+  flags: Pick<DriftFlags, "on" | "database-url">,
+): string {
+  const { findings, applied, pending, present, live } = assessment;
+  const waiting = pending.length - present.length;
+  const known = `${applied.length} applied${waiting > 0 ? `, ${waiting} to apply` : ""}`;
+  const differences = counted(findings);
+  const notes = findings.filter(({ isAsWanted }) => isAsWanted);
+  const asWanted =
+    notes.length > 0 ? ["", "As migrations/ have it, and so no difference:", ...formatFindings(notes)] : [];
+  if (differences.length === 0) return [`${name} is what migrations/ make of it: ${known}`, ...asWanted].join("\n");
+  const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
+  return [
+    `${name} is not what migrations/ make of it: ${count}; ${known}`,
+    ...formatFindings(inOrder(differences)),
+    ...asWanted,
+    "",
+    ...[...new Set(differences.map(({ read }) => read))].map((page) => `  read: ${page}`),
+    ...pending
+      .filter(({ version }) => live.repairs.includes(version))
+      .map(
+        ({ file }) =>
+          `  next: bun scripts/migrate.ts up${where(flags)}      # applies ${file}, which a repair has written`,
+      ),
+    `  next: bun scripts/drift.ts repair --plan${where(flags)}`,
+  ].join("\n");
+}
+
+/** By kind; within one as they were found. */
+export const inOrder = (findings: readonly Finding[]): Finding[] =>
+  [...findings].sort((one, other) => kinds.indexOf(one.kind) - kinds.indexOf(other.kind));
+
+/** The flags that lead to the same database, for a command that is to be typed. */
+export function where(flags: Pick<DriftFlags, "on" | "database-url">): string {
+  const url = flags["database-url"];
+  return url ? ` --database-url '${url}'` : flags.on === "local" ? "" : ` --on ${flags.on}`;
+}

@@ -1,0 +1,128 @@
+// What a repair is made of: the look at the database, what the user says to it, and the plan that comes of both.
+import { prepareLook } from "./drift-apply.ts";
+import { type Assessing, type Assessment, assess } from "./drift-assess.ts";
+import { deltaPackage, deltaVersion } from "./drift-delta.ts";
+import { counted, formatFindings, structureFindings } from "./drift-findings.ts";
+import { type Forward, type Keep, makeForward } from "./drift-forward.ts";
+import { noFile } from "./drift-history.ts";
+import { decideNames, newVersions, type Versions } from "./drift-names.ts";
+import { obstaclesTo, undirected } from "./drift-obstacles.ts";
+import { planRepair, type RepairPlan } from "./drift-plan.ts";
+import type { DriftRequest } from "./drift-request.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import type { MigrationFile } from "./migration-file.ts";
+import type { Place } from "./place.ts";
+import type { Progress } from "./progress.ts";
+import { inDatabase } from "./psql.ts";
+import { choose } from "./terminal.ts";
+
+export type Repairing = DriftRequest & {
+  place: Place;
+  scratch: Assessing["scratch"];
+  progress: Progress;
+  interrupted: AbortSignal;
+};
+
+/** What has been found, and what is to be done about it. */
+export type Decided = {
+  before: Assessment;
+  plan: RepairPlan;
+  /** Of the database when everything is done; those of a forward migration that `migrate up` has yet to apply stay. */
+  filesAfter: MigrationFile[];
+  matches: Record<string, string>;
+};
+
+/** @returns undefined where nothing differs. @throws {Failure} exit 5 for what nobody but the user can decide. */
+export async function decide(repairing: Repairing, files: readonly MigrationFile[]): Promise<Decided | undefined> {
+  const { settings, directory, place, scratch, flags, interrupted } = repairing;
+  const matches = parseMatches(flags.match, files);
+  const look = (list: readonly MigrationFile[]) =>
+    inDatabase(place, place.database, interrupted, (psql) =>
+      assess({ psql, settings, directory, files: list, scratch, matches, name: `${place.database} on ${place.name}` }),
+    );
+  const before = await look(files);
+  if (counted(before.findings).length === 0) return undefined;
+  const versions = newVersions([...files.map(({ version }) => version), ...before.history.unknown]);
+  const renamed = await decideNames(files, before, look, versions);
+  const names = files.map((file) => renamed.find(({ from }) => from === file)?.to ?? file);
+  const assessment = renamed.length > 0 ? await look(names) : before;
+  const isInOrder = flags.match.includes(inOrderFlag);
+  refuseObstacles(obstaclesTo({ ...assessment, files: names, isInOrder }), before);
+  const forward = await decideStructure(repairing, assessment, versions);
+  const plan = planRepair({ assessment, renamed, forward, stamp: versions.stamp });
+  const filesAfter = [...names, ...(forward?.files ?? [])];
+  await prepareLook({ directory, live: assessment.live, assessment, plan, scratch });
+  return { before, plan, filesAfter, matches };
+}
+
+const inOrderFlag = "order";
+
+function parseMatches(words: readonly string[], files: readonly MigrationFile[]): Record<string, string> {
+  const pairs = words.filter((word) => word !== inOrderFlag).map((word) => word.split("="));
+  const known = new Set([noFile, ...files.map(({ version }) => version)]);
+  const wrong = pairs.find(([number = "", version = ""]) => !/^\d+$/.test(number) || !known.has(version));
+  if (!wrong) return Object.fromEntries(pairs) as Record<string, string>;
+  const why = `--match ${wrong.join("=")} is not NUMBER=VERSION with the version of a file in migrations/, nor NUMBER=${noFile}`;
+  throw new Failure("Cannot run this command", why, ["ls migrations"], { exitCode: exitCodes.usage });
+}
+
+function refuseObstacles(obstacles: ReturnType<typeof obstaclesTo>, { findings }: Assessment): void {
+  if (obstacles.length === 0) return;
+  const [first] = obstacles;
+  const details = [
+    ...formatFindings(counted(findings)),
+    ...obstacles.slice(1).map(({ why }) => why),
+    ...(first!.details ? [first!.details] : []),
+  ];
+  throw new Failure(
+    "Nothing was repaired",
+    first!.why,
+    obstacles.flatMap(({ next }) => next),
+    {
+      exitCode: exitCodes.refused,
+      details: details.join("\n"),
+      read: first!.read ?? "docs/runbook/drift-found.md",
+    },
+  );
+}
+
+/** @throws {Failure} exit 5 where nobody says which side is right, or no migration can be made of it. */
+async function decideStructure(
+  repairing: Repairing,
+  assessment: Assessment,
+  versions: Versions,
+): Promise<Forward | undefined> {
+  const { place, scratch, flags, interrupted } = repairing;
+  const open = undirected(assessment);
+  if (open.length === 0) return undefined;
+  const lines = formatFindings(structureFindings(open));
+  const keep = (flags.keep as Keep | undefined) ?? (await ask(lines));
+  const server = await scratch(assessment.live);
+  const made = await inDatabase(place, place.database, interrupted, (psql) =>
+    makeForward({ assessment, keep, psql, scratch: server, newVersion: versions.next }),
+  );
+  if ("files" in made) return made;
+  const byHand =
+    "bun scripts/migrate.ts new NAME      # write it by hand, then run this again: what is there by then is noted";
+  const install = `npm install --save-dev --save-exact ${deltaPackage}@${deltaVersion}`;
+  throw new Failure(
+    "No migration can be made of what differs",
+    made.why,
+    made.isMissing ? [install, byHand] : [byHand],
+    {
+      exitCode: exitCodes.refused,
+      details: [...lines, ...(made.details ? [made.details] : [])].join("\n"),
+      read: "docs/runbook/drift-found.md",
+    },
+  );
+}
+
+async function ask(lines: readonly string[]): Promise<Keep> {
+  const text = [
+    ...lines,
+    "Which side is right?",
+    "  database   what is there stays, and a new migration makes it in every other database",
+    "  files      a new migration takes the database back to migrations/; what it loses is shown first",
+  ].join("\n");
+  return await choose({ text, answers: ["database", "files"], flag: "--keep database or --keep files" });
+}

@@ -1,0 +1,185 @@
+// A migration out of what differs: one that brings a change made by hand into the files, or one that takes the database back to them.
+// Whatever is written has been tried in a scratch database first, and has made there exactly what it should.
+import { compareCatalogs, type Difference } from "./catalog-diff.ts";
+import { readObjects } from "./catalog-objects.ts";
+import type { Assessment } from "./drift-assess.ts";
+import { type DeltaEngine, type Facts, loadDelta, type Renaming, type Segment } from "./drift-delta.ts";
+import { besidesFaults } from "./drift-findings.ts";
+import { byName } from "./drift-structure.ts";
+import { type MigrationFile, parseMigration } from "./migration-file.ts";
+import { replay } from "./migration-replay.ts";
+import { type Psql, quoteLiteral, SqlError } from "./psql.ts";
+import type { Scratch } from "./scratch.ts";
+
+/** Which side is right. */
+export type Keep = "database" | "files";
+
+export type Forward = {
+  keep: Keep;
+  /** Several where one of the statements cannot be in a transaction. */
+  files: MigrationFile[];
+  segments: Segment[];
+};
+
+export type NoForward = {
+  why: string;
+  details?: string;
+  /** The package that would make one. */
+  isMissing?: true;
+};
+
+type Wanted = {
+  assessment: Assessment;
+  keep: Keep;
+  /** A session of the live database, in no transaction; only read. */
+  psql: Psql;
+  scratch: Scratch;
+  /** Of a new file: newer than all before it. */
+  newVersion: () => string;
+};
+
+/** @returns why there is none, where the differences can only be listed. */
+export async function makeForward(wanted: Wanted): Promise<Forward | NoForward> {
+  const engine = await loadDelta();
+  if (!engine) return { why: "@supabase/pg-delta, which writes the statements, is not installed", isMissing: true };
+  return await wanted.scratch.inNew((trial) => tryOut(engine, wanted, trial));
+}
+
+async function tryOut(engine: DeltaEngine, wanted: Wanted, trial: Psql): Promise<Forward | NoForward> {
+  const { assessment, keep, psql, scratch, newVersion } = wanted;
+  const { live, applied, present, expected, objects } = assessment;
+  const { owner, roles } = live;
+  await replay(trial, byName([...applied, ...present]));
+  const [here, there] = await readBoth(engine, { trial, psql, called: { from: scratch.place.user, to: owner } });
+  const except = [
+    ...live.invalidIndexes.map(({ path }) => ({ kind: "index" as const, path })),
+    ...assessment.unvalidated.map(({ path }) => ({ kind: "constraint" as const, path })),
+  ];
+  const options = { owner, roles, except };
+  const ways = orWhy(() => ({
+    toDatabase: engine.plan(here, there, options),
+    toFiles: engine.plan(there, here, options),
+  }));
+  if ("why" in ways) return ways;
+  const now = () => readObjects(trial, { owner: scratch.place.user });
+  // The scratch database becomes what the live one is: only from there can a way back be tried.
+  const failed = await apply(trial, ways.toDatabase);
+  if (failed) return failed;
+  const left = besidesFaults(compareCatalogs(await now(), objects), live);
+  if (left.length > 0) return unlike(left, "the database");
+  if (keep === "database") {
+    // Taken back, too: what a file says below "migrate:down" should be true.
+    const canGoBack =
+      !(await apply(trial, ways.toFiles)) && compareCatalogs(expected.objects, await now()).length === 0;
+    const files = filesToKeep(ways.toDatabase, canGoBack ? ways.toFiles : [], newVersion);
+    return { keep, files, segments: ways.toDatabase };
+  }
+  if (ways.toFiles.some(({ transaction }) => !transaction)) {
+    return {
+      why: "one of the statements cannot be in a transaction, and would be carried out in every other database too",
+    };
+  }
+  const files = filesToGoBack(ways.toFiles, newVersion);
+  await trial.execute(noteRepairs(files));
+  await replay(trial, files);
+  const leftBack = besidesFaults(compareCatalogs(expected.objects, await now()), live);
+  return leftBack.length > 0 ? unlike(leftBack, "what migrations/ make") : { keep, files, segments: ways.toFiles };
+}
+
+type Sides = { trial: Psql; psql: Psql; called: Renaming };
+
+async function readBoth(engine: DeltaEngine, { trial, psql, called }: Sides): Promise<[Facts, Facts]> {
+  return [await engine.read(trial, called.from === called.to ? undefined : called), await engine.read(psql)];
+}
+
+function orWhy<T extends object>(work: () => T): T | NoForward {
+  try {
+    return work();
+  } catch (error) {
+    return { why: `@supabase/pg-delta does not know how: ${(error as Error).message}` };
+  }
+}
+
+/** @returns why it could not be applied. */
+async function apply(psql: Psql, segments: readonly Segment[]): Promise<NoForward | undefined> {
+  try {
+    for (const { transaction, settings, actions } of segments) {
+      const statements = [...settings, ...actions.map(({ sql }) => sql)].join(";\n");
+      await psql.execute(transaction ? `begin;\n${statements};\ncommit` : statements, trySeconds);
+    }
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof SqlError)) throw error;
+    await psql.execute("rollback");
+    return { why: `what @supabase/pg-delta wrote does not run: ${error.why}`, details: error.details ?? "" };
+  }
+}
+
+const trySeconds = 3600;
+
+function unlike(left: readonly Difference[], what: string): NoForward {
+  const names = left.map(({ what: how, kind, name }) => `${how} ${kind} ${name}`);
+  return { why: `what @supabase/pg-delta wrote does not make ${what}`, details: names.join("\n") };
+}
+
+/** Where a repair was made, so that a file which takes back what was done there by hand does nothing elsewhere. */
+export const noteRepairs = (files: readonly MigrationFile[]) => `create schema if not exists dbops;
+create table if not exists dbops.drift_repairs (version text primary key, found_at timestamptz not null default now());
+comment on table dbops.drift_repairs is 'Migrations that take back what was changed here by hand; in other databases they do nothing.';
+insert into dbops.drift_repairs (version) values ${files.map(({ version }) => `(${quoteLiteral(version)})`).join(", ")}`;
+
+/** Each a file: of a change in several files nobody can take back one. */
+function filesToKeep(forward: readonly Segment[], back: readonly Segment[], newVersion: Wanted["newVersion"]) {
+  const down = forward.length === 1 && back.length === 1 && back[0]!.transaction ? back[0]!.actions : [];
+  return forward.map(({ transaction, settings, actions }, index) =>
+    toFile(newVersion(), nameOf("keep_what_the_database_has", index, forward), [
+      "-- Brings into the files what was done by hand in a database, where it is as it is.",
+      ...written,
+      `-- migrate:up${transaction ? "" : " transaction:false"}`,
+      ...settings.map((setting) => `${setting};`),
+      ...actions.flatMap((action) => [...remarks(action), `${action.sql};`]),
+      "",
+      `-- migrate:down${transaction ? "" : " transaction:false"}`,
+      ...down.map(({ sql }) => `${sql};`),
+    ]),
+  );
+}
+
+/** They find nothing to do in a new database, which has never been changed by hand. */
+function filesToGoBack(forward: readonly Segment[], newVersion: Wanted["newVersion"]) {
+  return forward.map(({ settings, actions }, index) => {
+    const version = newVersion();
+    return toFile(version, nameOf("back_to_what_the_files_say", index, forward), [
+      "-- Takes back what was done by hand in a database. In every other one it does nothing.",
+      ...written,
+      "-- migrate:up",
+      ...settings.map((setting) => `${setting};`),
+      "do $drift$ begin",
+      "if to_regclass('dbops.drift_repairs') is not null then",
+      `if exists (select from dbops.drift_repairs where version = ${quoteLiteral(version)}) then`,
+      ...actions.flatMap((action) => [...remarks(action), `  execute $statement$${action.sql}$statement$;`]),
+      "end if;",
+      "end if;",
+      "end $drift$;",
+      "",
+      "-- migrate:down",
+    ]);
+  });
+}
+
+const written = ["-- Written by `drift repair`, and tried in a scratch database. Read it before it goes further.", ""];
+
+const nameOf = (name: string, index: number, all: readonly unknown[]) =>
+  all.length === 1 ? name : `${name}_${index + 1}`;
+
+const toFile = (version: string, name: string, lines: readonly string[]) =>
+  parseMigration(`${version}_${name}.sql`, `${lines.join("\n")}\n`);
+
+export function remarks({ lock, losesData, rewrites }: Segment["actions"][number]): string[] {
+  const said = [
+    ...(losesData ? ["LOSES DATA"] : []),
+    ...(lock ? [`takes ${lock}`] : []),
+    ...(rewrites ? ["may write every row anew"] : []),
+  ];
+  return said.length > 0 ? [`-- ${said.join("; ")}`] : [];
+}

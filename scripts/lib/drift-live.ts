@@ -1,0 +1,139 @@
+// What `drift` wants to know of a live database, all of one moment: the history of its migrations as it is, what the kit has noted, who
+// owns it, and what Postgres itself says is not in order. Only reads.
+import type { Settings } from "./config.ts";
+import { type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
+
+export type Column = {
+  name: string;
+  type: string;
+  /** NOT NULL, and nothing fills it: whoever inserts a version alone is refused. */
+  isRequired: boolean;
+};
+
+/** The table schema_migrations, whoever made it. */
+export type History = {
+  /** None: there is no such table. */
+  columns: Column[];
+  /** Whether the version alone is its primary key, or unique. */
+  isKeyed: boolean;
+  /** Whichever column it is of. */
+  hasPrimaryKey: boolean;
+  /** As text, in dbmate's order; the same one several times where nothing forbids it. */
+  rows: { version: string; name: string | null }[];
+};
+
+/** Named as in catalog-objects.ts; the path is the same without quotes, name by name. */
+type Named = { name: string; path: string[]; table: string; definition: string };
+
+export type InvalidIndex = Named & { isPartitioned: boolean };
+
+export type NotValidConstraint = Named & { constraint: string };
+
+export type Privileges = { table: string; exists: boolean; missing: string[] };
+
+export type Live = {
+  versionNumber: number;
+  user: string;
+  /** Of the history, and so of all that migrations make. */
+  owner: string;
+  roles: string[];
+  history: History;
+  recorded: Record<string, { file: string; sha256: string }>;
+  /** Versions of migrations that take back what was done here by hand: a repair has written them. */
+  repairs: string[];
+  /** Histories of other tools that `drift adopt` has taken over. */
+  adopted: string[];
+  invalidIndexes: InvalidIndex[];
+  notValid: NotValidConstraint[];
+  privileges: Privileges[];
+};
+
+/** Where a history says what a version was called. */
+const nameColumns = ["name", "filename", "file", "file_name", "migration", "migration_name", "description", "title"];
+
+/** Two queries. A transaction, for one moment, is up to the caller. */
+export async function readLive(psql: Psql, { schema }: Pick<Settings, "schema">): Promise<Live> {
+  const [server] = await psql.rows<Server>(serverQuery(schema.criticalTables));
+  const { columns, isKeyed, hasPrimaryKey, hasRecord, hasRepairs, hasAdopted, ...rest } = server!;
+  const name = columns.find((column) => nameColumns.includes(column.name))?.name;
+  const rows = await psql.rows<Row>(
+    [
+      ...(columns.some((column) => column.name === "version")
+        ? [
+            `select 'history' as source, version::text, ${name ? `${quoteIdentifier(name)}::text` : "null"} as file, null as sha256 from schema_migrations`,
+          ]
+        : []),
+      ...(hasRecord ? ["select 'record', version, file, sha256 from dbops.migration_files"] : []),
+      ...(hasRepairs ? ["select 'repair', version, null, null from dbops.drift_repairs"] : []),
+      ...(hasAdopted ? ["select 'adopted', history, null, null from dbops.adopted_histories"] : []),
+      "select 'none', null, null, null where false",
+    ].join("\nunion all "),
+  );
+  const of = (source: Row["source"]) => rows.filter((row) => row.source === source);
+  const history = of("history").map(({ version, file }) => ({ version: version!, name: file }));
+  return {
+    ...rest,
+    history: {
+      columns,
+      isKeyed,
+      hasPrimaryKey,
+      rows: history.sort((one, other) => compare(one.version, other.version)),
+    },
+    repairs: of("repair").map(({ version }) => version!),
+    adopted: of("adopted").map(({ version }) => version!),
+    recorded: Object.fromEntries(
+      of("record").map(({ version, file, sha256 }) => [version, { file: file!, sha256: sha256! }]),
+    ),
+  };
+}
+
+type Server = Omit<Live, "history" | "recorded" | "repairs" | "adopted"> &
+  Omit<History, "rows"> & { hasRecord: boolean; hasRepairs: boolean; hasAdopted: boolean };
+type Row = {
+  source: "history" | "record" | "repair" | "adopted";
+  version: string | null;
+  file: string | null;
+  sha256: string | null;
+};
+
+/** By code units, as dbmate sorts. */
+const compare = (one: string, other: string) => (one < other ? -1 : one > other ? 1 : 0);
+
+/** Of the kit's own tables. */
+const isReadable = (table: string) => `exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'dbops' and c.relname = '${table}' and has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'))`;
+
+const serverQuery = (criticalTables: Settings["schema"]["criticalTables"]) => `
+select current_setting('server_version_num')::int as "versionNumber", current_user as "user",
+  coalesce((select pg_get_userbyid(relowner) from pg_class where oid = to_regclass('schema_migrations')), current_user) as owner,
+  array(select rolname from pg_roles where rolname !~ '^pg_' order by rolname) as roles,
+  coalesce((select jsonb_agg(jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod),
+      'isRequired', attnotnull and not atthasdef and attidentity = '') order by attnum) from pg_attribute where attrelid = to_regclass('schema_migrations') and attnum > 0 and not attisdropped), '[]') as columns,
+  exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where i.indrelid = to_regclass('schema_migrations') and i.indisunique and i.indnkeyatts = 1 and a.attname = 'version') as "isKeyed",
+  exists (select from pg_index where indrelid = to_regclass('schema_migrations') and indisprimary) as "hasPrimaryKey",
+  ${isReadable("migration_files")} as "hasRecord",
+  ${isReadable("drift_repairs")} as "hasRepairs",
+  ${isReadable("adopted_histories")} as "hasAdopted",
+  -- One that is just being made is not valid either, and nothing is wrong with it.
+  coalesce((select jsonb_agg(jsonb_build_object('name', format('%I.%I', n.nspname, c.relname), 'path', array[n.nspname, c.relname], 'table', format('%I.%I', tn.nspname, t.relname),
+      'definition', pg_get_indexdef(i.indexrelid), 'isPartitioned', c.relkind = 'I') order by n.nspname, c.relname)
+    from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
+      join pg_class t on t.oid = i.indrelid join pg_namespace tn on tn.oid = t.relnamespace
+    where not i.indisvalid and n.nspname !~ '^pg_' and not exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid)), '[]') as "invalidIndexes",
+  coalesce((select jsonb_agg(jsonb_build_object('name', format('%I.%I.%I', n.nspname, t.relname, c.conname), 'path', array[n.nspname, t.relname, c.conname], 'table', format('%I.%I', n.nspname, t.relname),
+      'constraint', quote_ident(c.conname), 'definition', pg_get_constraintdef(c.oid)) order by n.nspname, t.relname, c.conname)
+    from pg_constraint c join pg_class t on t.oid = c.conrelid join pg_namespace n on n.oid = t.relnamespace
+    where not c.convalidated and n.nspname !~ '^pg_'), '[]') as "notValid",
+  ${criticalTables.length === 0 ? "'[]'::jsonb" : privilegesQuery(criticalTables)} as privileges`;
+
+function privilegesQuery(tables: Settings["schema"]["criticalTables"]): string {
+  const values = tables.map((table) => {
+    const { name, privileges } = typeof table === "string" ? { name: table, privileges: ["select"] } : table;
+    const quoted = name.split(".").map(quoteIdentifier).join(".");
+    return `(${quoteLiteral(name)}, to_regclass(${quoteLiteral(quoted)}), array[${privileges.map(quoteLiteral).join(", ")}]::text[])`;
+  });
+  return `(select jsonb_agg(jsonb_build_object('table', name, 'exists', id is not null,
+      'missing', array(select p from unnest(privileges) p where not has_table_privilege(id, p))) order by name)
+    from (values ${values.join(", ")}) t (name, id, privileges))`;
+}

@@ -1,0 +1,71 @@
+// New names for migration files: those whose version is another one's, or comes too late, and those that a repair writes.
+import { type Assessment, singleVersions } from "./drift-assess.ts";
+import { trackedOf } from "./drift-findings.ts";
+import type { Renamed } from "./drift-plan.ts";
+import { type MigrationFile, parseMigration } from "./migration-file.ts";
+import { stateOf, versionsIn } from "./migration-state.ts";
+
+export type Versions = { stamp: string; next: () => string };
+
+/** UTC, as `migrate new` makes them, a second apart, and behind all there are in dbmate's order, which is that of texts. */
+export function newVersions(known: readonly string[], now = new Date()): Versions {
+  const stampAt = (seconds: number) =>
+    new Date(now.getTime() + seconds * 1000).toISOString().replace(/\D/g, "").slice(0, 14);
+  const newest = [...known].sort().at(-1) ?? "";
+  let count = 0;
+  return {
+    stamp: stampAt(0),
+    next() {
+      const fresh = stampAt(count++);
+      if (fresh > newest) return fresh;
+      // Somebody's clock is ahead, or the files are numbered.
+      const counted = `${BigInt(newest) + BigInt(count)}`.padStart(newest.length, "0");
+      return counted > newest ? counted : `${newest}${count}`;
+    },
+  };
+}
+
+/** New names for files whose version is another one's, or comes too late. */
+export async function decideNames(
+  files: readonly MigrationFile[],
+  before: Assessment,
+  look: (files: readonly MigrationFile[]) => Promise<Assessment>,
+  versions: Versions,
+): Promise<Renamed[]> {
+  const { live, history, present } = before;
+  const newName = (file: MigrationFile): Renamed => {
+    const name = `${versions.next()}${file.file.slice(file.version.length)}`;
+    return { from: file, to: parseMigration(name, file.text) };
+  };
+  const renamed: Renamed[] = [];
+  for (const same of Map.groupBy(files, ({ version }) => version).values()) {
+    if (same.length < 2) continue;
+    const stays = await whichWasApplied(same, files, before, look);
+    if (stays) renamed.push(...same.filter((file) => file !== stays).map(newName));
+  }
+  const single = singleVersions(files, live);
+  const isThere = new Set(present.map(({ version }) => version));
+  const late = new Set(versionsIn(stateOf(single, trackedOf(history, live)), "out of order"));
+  renamed.push(...single.filter(({ version }) => late.has(version) && !isThere.has(version)).map(newName));
+  return renamed;
+}
+
+/** By what is noted, else by what is there: the one with which fewer differences are left. @returns undefined where nothing says it. */
+async function whichWasApplied(
+  same: readonly MigrationFile[],
+  files: readonly MigrationFile[],
+  { live, history }: Assessment,
+  look: (files: readonly MigrationFile[]) => Promise<Assessment>,
+): Promise<MigrationFile | undefined> {
+  const [first] = same;
+  if (!history.known.includes(first!.version)) return first;
+  const noted = same.find(({ file }) => file === live.recorded[first!.version]?.file);
+  if (noted) return noted;
+  const tried = [];
+  for (const file of same) {
+    const { differences } = await look(files.filter((other) => other === file || !same.includes(other)));
+    tried.push({ file, left: differences.length });
+  }
+  const [best, second] = tried.sort((one, other) => one.left - other.left);
+  return best!.left < second!.left ? best!.file : undefined;
+}

@@ -1,0 +1,120 @@
+// `drift repair`: makes a database what its migrations make of it, or the migrations what it is. Observes, plans, prints, asks; then one
+// transaction, which is taken back unless a look at its end finds nothing that differs.
+
+import { carryOut } from "./drift-apply.ts";
+import { readAllMigrations } from "./drift-assess.ts";
+import { type DriftBackup, openDriftBackup } from "./drift-backup.ts";
+import { where } from "./drift-check.ts";
+import { type Decided, decide, type Repairing } from "./drift-decide.ts";
+import { counted } from "./drift-findings.ts";
+import { withOpened } from "./drift-open.ts";
+import { formatPlan, type RepairPlan } from "./drift-plan.ts";
+import type { DriftRequest } from "./drift-request.ts";
+import { lockMigrations } from "./migration-lock.ts";
+import { createProgress } from "./progress.ts";
+import { asTyped } from "./runtime.ts";
+import { confirm } from "./terminal.ts";
+import { interruption } from "./wait.ts";
+
+export async function repair(request: DriftRequest): Promise<void> {
+  const interrupted = interruption();
+  const progress = createProgress();
+  const opening = { what: "Cannot repair the database", progress, interrupted };
+  await withOpened(request, opening, async ({ place, scratch }) => {
+    const { flags } = request;
+    if (flags.plan) return await plan({ ...request, place, scratch, progress, interrupted });
+    const waitSeconds = Number(flags.wait);
+    const onWait = (holder: string) => progress.note(`waiting for ${holder}`);
+    const lock = await lockMigrations({ place, database: place.database, waitSeconds, interrupted, onWait });
+    try {
+      await plan({ ...request, place, scratch, progress, interrupted });
+    } finally {
+      await lock.release();
+    }
+  });
+}
+
+async function plan(repairing: Repairing): Promise<void> {
+  const { place, directory, flags, interrupted } = repairing;
+  const database = `${place.database} on ${place.name}`;
+  const files = await readAllMigrations(directory);
+  const decided = await decide(repairing, files);
+  if (!decided) {
+    const nothing = { database, before: 0, repaired: 0, after: 0, steps: [], files: [], backup: null };
+    return console.log(
+      flags.json ? JSON.stringify(nothing) : `${database} is what migrations/ make of it: nothing to repair`,
+    );
+  }
+  const differences = counted(decided.before.findings).length;
+  const backup = await openBackup(repairing);
+  try {
+    const about = { database, differences, backup: describeBackup(repairing, backup) };
+    console.error(asTyped(formatPlan(decided.plan, about)));
+    if (flags.plan)
+      return console.log(flags.json ? JSON.stringify(planAsJson(database, decided)) : "Nothing was changed.");
+    if (!flags.yes) await confirm({ text: `This changes ${database}.`, answer: place.environment, flag: "--yes" });
+    const id = await backup?.make("before drift repair");
+    interrupted.throwIfAborted();
+    const left = await carryOut({ ...repairing, ...decided, files });
+    report(repairing, { database, decided, differences, left: left.length, backup: id });
+  } finally {
+    backup?.close();
+  }
+}
+
+/** Before anything is asked or changed; a plan alone needs none. */
+async function openBackup({ progress, interrupted, ...request }: Repairing): Promise<DriftBackup | undefined> {
+  if (request.flags.plan && !request.settings.backup) return undefined;
+  return await openDriftBackup(request, progress, interrupted);
+}
+
+function describeBackup({ flags }: Repairing, backup: DriftBackup | undefined): string {
+  if (backup) return `into ${backup.where}, before anything else`;
+  return flags["no-backup"]
+    ? "none (--no-backup)"
+    : "none: dbops.config.ts does not say where to, and it takes --no-backup";
+}
+
+const stepsOf = ({ alone, together, files }: RepairPlan) => [
+  ...[...alone, ...together].map(({ what }) => what),
+  ...files.map((change) =>
+    "rename" in change ? `rename ${change.rename} to ${change.to.file}` : `write ${change.write.file}`,
+  ),
+];
+
+const filesIn = ({ files }: RepairPlan) =>
+  files.map((change) => ("rename" in change ? change.to.file : change.write.file));
+
+const planAsJson = (database: string, { before, plan }: Decided) => ({
+  database,
+  before: counted(before.findings).length,
+  steps: stepsOf(plan),
+  files: filesIn(plan),
+});
+
+type Done = { database: string; decided: Decided; differences: number; left: number; backup: string | undefined };
+
+function report({ flags }: Repairing, { database, decided, differences, left, backup }: Done): void {
+  const { plan } = decided;
+  const files = filesIn(plan);
+  const repaired = differences - left;
+  const document = {
+    database,
+    before: differences,
+    repaired,
+    after: left,
+    steps: stepsOf(plan),
+    files,
+    backup: backup ?? null,
+  };
+  if (flags.json) {
+    console.log(JSON.stringify(document));
+    return;
+  }
+  const rest = left === 0 ? "nothing differs any more" : `${left} left, which the new migration takes away`;
+  const commit = files.length > 0 ? [`  next: git add migrations && git commit      # ${files.join(", ")}`] : [];
+  const apply = left > 0 ? [`  next: bun scripts/migrate.ts up${where(flags)}`] : [];
+  console.log(
+    asTyped([`${repaired} of ${differences} repaired in ${database}: ${rest}`, ...commit, ...apply].join("\n")),
+  );
+}

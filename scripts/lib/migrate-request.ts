@@ -1,0 +1,61 @@
+// What every subcommand of scripts/migrate.ts is given, and the flags that they share.
+import type { Arguments } from "./args.ts";
+import type { Settings } from "./config.ts";
+
+export const commandLine = {
+  command: "bun scripts/migrate.ts",
+  purpose: "Changes the database by the files in migrations/, and says beforehand what a change would do.",
+  words: ["[new|up|status|down|lint|dump|verify|rehearse]", "[NAME|BACKUP|FILE...]"],
+  flags: {
+    on: { value: "ENVIRONMENT", oneOf: ["local", "production"], default: "local", help: "whose database" },
+    "database-url": { value: "URL", help: "instead of that: another database; its password in PGPASSWORD" },
+    wait: {
+      value: "SECONDS",
+      default: "60",
+      help: "with up, down: how long to wait for another runner; 0 is not at all",
+    },
+    "no-squawk": { help: "with lint: without the rules about locks, for which squawk is needed" },
+    "exit-code": { help: "with status: exit 3 when anything is pending or wrong" },
+    base: { value: "REF", help: "with verify: the commit whose schema.sql the missing files are applied to" },
+    "no-incremental": { help: "with verify: only whether the files make what schema.sql says" },
+    role: {
+      value: "ROLE",
+      many: true,
+      help: "with dump, verify: one that the files name, and that none of them makes",
+    },
+    "scratch-url": { value: "URL", help: "with dump, verify: a server to make databases on, instead of a container" },
+    from: {
+      value: "ENVIRONMENT",
+      help: "with rehearse: whose latest backup; default: of the one that is rehearsed for",
+    },
+    "in-container": { help: "with rehearse: in a throw-away container here, and not beside the live database" },
+    image: { value: "IMAGE", help: "with dump, verify, rehearse: of that container, and not that of compose.yaml" },
+    plan: { help: "print what would be done, and do nothing" },
+    yes: { help: "do not ask before anything is changed" },
+    json: { help: "one JSON document on stdout" },
+  },
+  examples: [
+    "bun scripts/migrate.ts new create_invoices",
+    "bun scripts/migrate.ts up                         # the database of this directory's stack",
+    "bun scripts/migrate.ts up --on production         # bun scripts/deploy.ts does it by itself",
+    "bun scripts/migrate.ts status --on production --exit-code",
+    "bun scripts/migrate.ts lint",
+    "bun scripts/migrate.ts lint migrations/20261121030000_create_invoices.sql",
+    "bun scripts/migrate.ts dump                       # migrations/schema.sql",
+    "bun scripts/migrate.ts verify                     # in CI",
+    "bun scripts/migrate.ts rehearse                   # the pending files on a restored backup",
+  ],
+  notes: [
+    "Exit codes: 0 done; 1 failed, and the message says what is applied and what is not; 2 flags, configuration, a file that",
+    "dbmate cannot read; 3 a check said no; 4 another runner is at it; 5 nothing was confirmed; 130 interrupted.",
+  ].join("\n"),
+} as const;
+
+export type MigrateRequest = {
+  settings: Settings;
+  /** Of the project: where migrations/ and compose.yaml are. */
+  directory: string;
+  flags: Arguments<typeof commandLine>;
+  /** What stands behind the subcommand: the NAME of `new`, the BACKUP of `rehearse`, the FILEs of `lint`. */
+  words: readonly string[];
+};

@@ -1,0 +1,186 @@
+// What has become of the files after a run of dbmate, by what the database says of itself, and how people are told. Pure.
+import { exitCodes, Failure } from "./failure.ts";
+import type { MigrationFile } from "./migration-file.ts";
+import { dropCommands } from "./migration-plan.ts";
+import type { DbmateEnd } from "./migration-run.ts";
+
+export type AppliedFile = {
+  version: string;
+  file: string;
+  /** Undefined where dbmate has not said it. */
+  seconds?: number;
+};
+
+export type Outcome = {
+  /** What was to be done. */
+  pending: readonly MigrationFile[];
+  /** The versions of schema_migrations, looked up afterwards. */
+  applied: readonly string[];
+  /** Indexes that are not valid now, and were before, or were not there. */
+  spoilt: readonly string[];
+  end: DbmateEnd;
+  tries: number;
+};
+
+export function isDone({ pending, applied }: Outcome): boolean {
+  return pending.every(({ version }) => applied.includes(version));
+}
+
+/**
+ * Whether a lock that somebody else had is all that went wrong. A file without a transaction may have done a part of what it does
+ * before, where it is a program: it must not do that twice.
+ */
+export function mayTryAgain(outcome: Outcome): boolean {
+  const { end, spoilt } = outcome;
+  if (!isLock(end) || spoilt.length > 0) return false;
+  const failed = failedFile(outcome);
+  if (!failed) return false;
+  const { up } = failed.sections[0]!;
+  return up.transaction || !/^\s*(?:do|call)\b/im.test(up.sql);
+}
+
+const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock timeout|\(55P03\))/.test(line));
+
+/** Whether Postgres has something against the file: not where its time was over, or the connection. */
+const isWrong = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*\((?!55P03|57P|08)\w{5}\)$/.test(line));
+
+/** dbmate says what it begins, and "Applied" about the file that has just failed, too. */
+function failedFile({ pending, applied, end }: Outcome): MigrationFile | undefined {
+  const begun = end.lines.findLast((line) => line.startsWith("Applying: "))?.slice("Applying: ".length);
+  return pending.find(({ file, version }) => file === begun && !applied.includes(version));
+}
+
+/** "Applied: 20260101090000_x.sql in 1m2.5s", by file. */
+export function secondsIn(lines: readonly string[]): Record<string, number> {
+  const found = lines.flatMap((line) => {
+    const [, file, time] = /^Applied: (.+) in (\S+)$/.exec(line) ?? [];
+    return file && time ? [[file, seconds(time)] as const] : [];
+  });
+  return Object.fromEntries(found);
+}
+
+const unitSeconds: Readonly<Record<string, number>> = { h: 3600, m: 60, s: 1, ms: 1e-3, µs: 1e-6, us: 1e-6, ns: 1e-9 };
+
+function seconds(time: string): number {
+  const parts = [...time.matchAll(/([\d.]+)(h|ms|µs|us|ns|m|s)/g)];
+  return parts.reduce((sum, [, number, unit]) => sum + Number(number) * unitSeconds[unit!]!, 0);
+}
+
+/** @returns what to throw where not everything is applied. */
+export function notApplied(outcome: Outcome): Failure {
+  const { end, spoilt, tries } = outcome;
+  const failed = failedFile(outcome);
+  const { line, why } = errorIn(end);
+  const at = failed && line ? failed.sections[0]!.up.line + line - 1 : undefined;
+  const file = failed && `migrations/${failed.file}`;
+  const tried = tries > 1 ? `; it was tried ${tries} times` : "";
+  const page = pageFor(end);
+  const isPassword = page === wrongPassword;
+  const next = [
+    ...(isPassword ? ["put the earlier POSTGRES_PASSWORD back into .env"] : []),
+    ...(file && isWrong(end) ? [`correct ${file}`] : []),
+  ];
+  const source = at ? failed!.text.split("\n")[at - 1]?.trim() : undefined;
+  return new Failure(
+    file ? `Cannot apply ${file}${at ? `:${at}` : ""}` : "Cannot migrate",
+    `${why}${tried}`,
+    [...dropCommands(spoilt), ...next, "the same command again"],
+    {
+      details: [
+        ...(source ? [`${at}: ${source}`] : []),
+        ...statement(outcome),
+        ...(file ? [] : end.lines.slice(-10)),
+      ].join("\n"),
+      read: page,
+    },
+  );
+}
+
+/** @param reason of the signal. */
+export function interruptedIn(outcome: Outcome, { what, why }: Failure): Failure {
+  return new Failure(
+    what,
+    `${why}, while migrations were applied`,
+    [...dropCommands(outcome.spoilt), "the same command again"],
+    {
+      exitCode: exitCodes.interrupted,
+      details: statement(outcome).join("\n"),
+    },
+  );
+}
+
+/** Where everything is applied: an index that is not valid keeps nothing unique, and answers no query. */
+export function spoiltIn({ spoilt }: Outcome): Failure {
+  const verb = spoilt.length === 1 ? "is" : "are";
+  const next = spoilt.map((index) => `in psql: reindex index concurrently ${index};`);
+  return new Failure("Everything is applied, but not as it should be", `${spoilt.join(", ")} ${verb} not valid`, next, {
+    exitCode: exitCodes.saidNo,
+    read: "docs/runbook/migration-failed.md",
+  });
+}
+
+type DownEnd = {
+  file: MigrationFile;
+  end: DbmateEnd;
+  /** A DROP INDEX CONCURRENTLY that is cut off leaves one as well. */
+  spoilt: readonly string[];
+  /** Of the signal, where it was interrupted. */
+  reason: Failure | undefined;
+};
+
+/** Of `migrate down`, where it is still applied. */
+export function downFailed({ file: { file, sections }, end, spoilt, reason }: DownEnd): Failure {
+  const { line, why } = errorIn(end);
+  const { down } = sections[0]!;
+  const stays = down!.transaction
+    ? "nothing of it was taken back"
+    : "it has no transaction, so what it did until then stays";
+  const next = [...dropCommands(spoilt), "the same command again"];
+  if (reason) return new Failure(reason.what, `${reason.why}; ${stays}`, next, { exitCode: exitCodes.interrupted });
+  const at = line ? `:${down!.line + line - 1}` : "";
+  const correct = isWrong(end) ? [`correct its part under "-- migrate:down"`] : [];
+  return new Failure(`Cannot take back migrations/${file}${at}`, `${why}; ${stays}`, [...correct, ...next], {
+    read: pageFor(end),
+  });
+}
+
+/** What was applied and what was not, a line for each case that there is. */
+export function statement(outcome: Outcome): string[] {
+  const { pending, applied, spoilt } = outcome;
+  const failed = failedFile(outcome);
+  const names = (files: readonly MigrationFile[]) => files.map(({ file }) => file).join(", ");
+  const done = pending.filter(({ version }) => applied.includes(version));
+  const rest = pending.filter((file) => file !== failed && !done.includes(file));
+  const partly = failed && !failed.sections[0]!.up.transaction;
+  return [
+    `applied: ${names(done) || "none"}`,
+    ...(failed
+      ? [`${partly ? "without a transaction, so what it did until then stays" : "taken back whole"}: ${failed.file}`]
+      : []),
+    ...(spoilt.length > 0 ? [`left behind, and not valid: ${spoilt.join(", ")}`] : []),
+    ...(rest.length > 0 ? [`not applied: ${names(rest)}`] : []),
+  ];
+}
+
+/** "Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)" */
+function errorIn({ lines, code }: DbmateEnd): { line?: number; why: string } {
+  const last = lines.findLast((line) => line.startsWith("Error: "));
+  const [, line, why] = /^Error: (?:line: (\d+), column: \d+, position: \d+: )?(?:pq: )?(.*)$/.exec(last ?? "") ?? [];
+  // Where it is, counted from another beginning.
+  if (why) return { ...(line && { line: Number(line) }), why: why.replace(/ at position \d+:\d+(?= \(\w{5}\)$)/, "") };
+  if (code === 0) return { why: "dbmate says that it is done, and schema_migrations says that it is not" };
+  const said = lines.findLast((it) => !/^Appl(?:ying|ied): /.test(it));
+  // Of one that was killed, only a shell has something to say.
+  return { why: (Number(code) < 128 && said) || `dbmate ended with ${code}` };
+}
+
+const wrongPassword = "docs/runbook/wrong-password.md";
+
+function pageFor({ lines }: DbmateEnd): string {
+  const text = lines.join("\n");
+  if (/\(28P01\)|password authentication/.test(text)) return wrongPassword;
+  if (/lock timeout|\(55P03\)/.test(text)) return "docs/runbook/migration-hangs.md";
+  if (/\(42P07\)/.test(text)) return "docs/runbook/relation-already-exists.md";
+  if (/\(42P01\)/.test(text)) return "docs/runbook/relation-does-not-exist.md";
+  return "docs/runbook/migration-failed.md";
+}

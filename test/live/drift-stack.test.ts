@@ -1,0 +1,123 @@
+// scripts/drift.ts with the project's own stack: Postgres in its container, a scratch Postgres in another one that is gone afterwards, and a
+// backup in the bucket before anything is changed.
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type Result, run, start } from "../../scripts/lib/run.ts";
+import { poll } from "../../scripts/lib/wait.ts";
+import { type BackupProject, createBackupProject } from "../lab/backup-project.ts";
+import { repository } from "../lab/repository.ts";
+
+setDefaultTimeout(300_000);
+
+let folder: string;
+let lab: BackupProject;
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), "dbops-drift-stack-"));
+  lab = await createBackupProject(folder);
+  await lab.configure();
+  // Containers are found by it, and other projects here may have the usual one.
+  const config = join(lab.project.directory, "dbops.config.ts");
+  writeFileSync(config, readFileSync(config, "utf8").replace('name: "dbops-app"', `name: "${lab.project.name}"`));
+  await lab.project.compose(["run", "--rm", "--no-deps", "--no-TTY", "migrations"]);
+});
+afterAll(async () => {
+  await lab?.remove();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const command = (words: readonly string[], changes: Record<string, string | undefined> = {}) => ({
+  argv: [process.execPath, "scripts/drift.ts", ...words],
+  directory: lab.project.directory,
+  environment: { ...lab.environment, ...changes },
+});
+
+const drift = (words: readonly string[], changes: Record<string, string | undefined> = {}): Promise<Result> =>
+  run({ ...command(words, changes), accept: [0, 1, 2, 3, 4, 5, 130], timeoutSeconds: 240 });
+
+const scratches = async () =>
+  (
+    await lab.project.docker(["ps", "--all", "--quiet", "--filter", `label=dbops.scratch=${lab.project.name}`])
+  ).stdout.trim();
+
+const backups = async () =>
+  (JSON.parse((await lab.backup(["list", "--json"])).stdout) as { backups: { label?: string }[] }).backups;
+
+test("a check finds out what the files make in a container of its own, once", async () => {
+  const first = await drift(["check"]);
+  expect([first.exitCode, first.stdout, first.stderr.replace(/[\d.]+ s/, "T s").replace(/ +T/, " T")]).toEqual([
+    0,
+    "dbops_app on this machine is what migrations/ make of it: 4 applied\n",
+    "  done   scratch T s\n",
+  ]);
+  expect(await scratches()).toBe("");
+  const second = await drift(["check"]);
+  expect([second.exitCode, second.stderr]).toEqual([0, ""]);
+});
+
+test("told to stop while the container comes up: it is gone", async () => {
+  await rm(".dbops/cache");
+  const check = await start({ ...command(["check"]), ownGroup: true, onLine: () => {} });
+  expect(await poll({ seconds: 60 }, async () => (await scratches()) || undefined)).toBeTruthy();
+  await check.stop("SIGINT", 60);
+  expect(await check.ended).toBe(130);
+  expect(await scratches()).toBe("");
+});
+
+test("a repair makes its backup first; without its values nothing is begun", async () => {
+  await lab.sql(
+    "alter table accounts add column nickname text; insert into schema_migrations values ('20251231000000')",
+  );
+  const without = await drift(["repair", "--keep", "database", "--yes"], { BACKUP_PASSPHRASE: undefined });
+  expect([without.exitCode, without.stderr.slice(without.stderr.indexOf("Cannot"))]).toEqual([
+    2,
+    `Cannot back up the database, and nothing was changed: Cannot work with backups: BACKUP_PASSPHRASE is not set, neither in the environment nor in .env.tpl
+  next: add them to .env.tpl, or: export BACKUP_PASSPHRASE=…
+  next: the same command again
+  next: the same command with --no-backup
+  read: docs/backup.md
+`,
+  ]);
+  expect(await backups()).toEqual([]);
+  const repaired = await drift(["repair", "--keep", "database", "--yes", "--json"]);
+  expect([repaired.exitCode, repaired.exitCode === 0 ? "" : repaired.stderr]).toEqual([0, ""]);
+  const document = JSON.parse(repaired.stdout) as { before: number; after: number; backup: string };
+  expect(document).toMatchObject({ before: 2, after: 0, backup: expect.stringMatching(/^20/) });
+  expect(await backups()).toMatchObject([{ label: "before drift repair" }]);
+  expect((await drift(["check"])).exitCode).toBe(0);
+  expect(await scratches()).toBe("");
+  for (const secret of lab.secrets) expect(repaired.stdout + repaired.stderr + without.stderr).not.toContain(secret);
+});
+
+test("without @supabase/pg-delta the differences are listed", async () => {
+  await rm("node_modules");
+  const modules = join(lab.project.directory, "node_modules");
+  mkdirSync(modules);
+  for (const name of readdirSync(join(repository, "node_modules"))) {
+    if (name !== "@supabase") symlinkSync(join(repository, "node_modules", name), join(modules, name));
+  }
+  await lab.sql("alter table accounts add column birthday date");
+  const { exitCode, stderr } = await drift(["repair", "--keep", "files", "--yes", "--no-backup"]);
+  expect([exitCode, stderr.slice(stderr.indexOf("No migration"))]).toEqual([
+    5,
+    `No migration can be made of what differs: @supabase/pg-delta, which writes the statements, is not installed
+  |   structure          column public.accounts.birthday: only in the database
+  |                        date
+  next: npm install --save-dev --save-exact @supabase/pg-delta@1.0.0-alpha.34
+  next: bun scripts/migrate.ts new NAME      # write it by hand, then run this again: what is there by then is noted
+  read: docs/runbook/drift-found.md
+`,
+  ]);
+  // By hand, then.
+  await lab.project.write(
+    "migrations/29990101000000_birthday.sql",
+    "-- migrate:up\nalter table accounts add column birthday date;\n\n-- migrate:down\n",
+  );
+  expect((await drift(["repair", "--yes", "--no-backup"])).exitCode).toBe(0);
+  expect((await drift(["check"])).exitCode).toBe(0);
+});
+
+async function rm(path: string): Promise<void> {
+  rmSync(join(lab.project.directory, path), { recursive: true, force: true });
+}
