@@ -37,6 +37,7 @@ export async function main(argv: readonly string[]): Promise<void> {
   const [word = "check", ...words] = flags._;
   const subcommand = subcommands[word];
   if (!subcommand) throw usage(commandLine, `"${word}" is none of ${Object.keys(subcommands).join(", ")}`);
+  if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const directory = process.cwd();
   await subcommand({ settings: await loadConfig(directory), directory, flags, words });

@@ -1,7 +1,7 @@
 // How a history of another tool is recognised, and what becomes of it: without a database. test/live/adopt.test.ts has the databases, and
 // test/live/adopt-tools.test.ts the tools.
-import { describe, expect, test } from "bun:test";
-import { baselineText } from "../scripts/lib/adopt-baseline.ts";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { baselineText } from "../scripts/lib/adopt-baseline-text.ts";
 import { convert } from "../scripts/lib/adopt-convert.ts";
 import { detect, recognise, type Table } from "../scripts/lib/adopt-detect.ts";
 import { historiesAmong } from "../scripts/lib/adopt-histories.ts";
@@ -211,6 +211,13 @@ describe("plain SQL becomes a dbmate file", () => {
   test("as it is", async () => {
     expect(await parts("create table a (id int); -- ü\ninsert into a values (1);")).toEqual([
       { sql: "create table a (id int); -- ü\ninsert into a values (1);", transaction: true },
+    ]);
+  });
+
+  test("nothing, and a remark", async () => {
+    expect(await parts("")).toEqual([{ sql: "", transaction: true }]);
+    expect(await parts("-- This is an empty migration.")).toEqual([
+      { sql: "-- This is an empty migration.", transaction: true },
     ]);
   });
 
@@ -510,6 +517,15 @@ const numbered = {
   ],
 } satisfies Reading;
 
+const guard = `-- Whoever deploys before the database is adopted is stopped here.
+do $$ begin
+  if to_regclass('"public"."app_migrations"') is not null then
+    raise exception 'hand-written has migrated this database so far' using hint = 'bun scripts/drift.ts adopt, then again';
+  end if;
+end $$;
+
+`;
+
 describe("the plan", () => {
   test("of SQL files: everything that will be written, and what the database has to decide", async () => {
     const planned = plan(await observed(numbered));
@@ -529,10 +545,10 @@ describe("the plan", () => {
   6. leave public.app_migrations where it is; nothing reads it any more`,
     );
     expect(planned.files.map(({ migration }) => migration.text)).toEqual([
-      "-- From db/001_init.sql\n\n-- migrate:up\ncreate table a (id int);\n/* it recorded itself in app_migrations here */\n\n-- migrate:down\n",
-      "-- From db/040_b.sql\n\n-- migrate:up transaction:false\ncreate index concurrently i on a (id);\n\n-- migrate:down\n",
-      "-- From db/040_b.sql\n\n-- migrate:up transaction:false\ncreate index concurrently j on a (id)\n\n-- migrate:down\n",
-      "-- From db/040_c.sql\n\n-- migrate:up\ncreate table c ();\n\n-- migrate:down\n",
+      `-- From db/001_init.sql\n-- dbops:allow down-empty it had no way back\n\n-- migrate:up\n${guard}create table a (id int);\n/* it recorded itself in app_migrations here */\n\n-- migrate:down\n`,
+      "-- From db/040_b.sql\n-- dbops:allow down-empty the part behind it takes it back\n\n-- migrate:up transaction:false\ncreate index concurrently i on a (id);\n\n-- migrate:down\n",
+      "-- From db/040_b.sql\n-- dbops:allow down-empty it had no way back\n\n-- migrate:up transaction:false\ncreate index concurrently j on a (id)\n\n-- migrate:down\n",
+      "-- From db/040_c.sql\n-- dbops:allow down-empty it had no way back\n\n-- migrate:up\ncreate table c ();\n\n-- migrate:down\n",
       "-- From db/041_d.sql\n\n-- migrate:up\ncreate table d ();\n\n-- migrate:down\ndrop table d;\n",
     ]);
   });
@@ -581,7 +597,10 @@ describe("the plan", () => {
     rows: [{ name: "20260131120000_a.js" }],
     files: [file("20260131120000_a.js", "")],
   } satisfies Reading;
-  const dump = baselineText("create table a ();\n", "knex");
+  let dump: string;
+  beforeAll(async () => {
+    dump = await baselineText("create table a ();\n", "knex");
+  });
 
   test("of code: a baseline with the version of the newest", async () => {
     const seen = await observed(knex, { nameIsTaken: true });
@@ -647,7 +666,7 @@ describe("the plan", () => {
   });
 
   test("where there is a baseline already, as for the next environment", async () => {
-    const existing = [parseMigration("20260131120000_baseline.sql", baselineText("", "hand-written"))];
+    const existing = [parseMigration("20260131120000_baseline.sql", await baselineText("", "hand-written"))];
     expect(chooseWay(await observed(numbered, { existing }), false)).toEqual({
       way: "baseline",
       why: "migrations/20260131120000_baseline.sql is one",
@@ -695,7 +714,7 @@ describe("which of several files with one number", () => {
   });
 });
 
-test("a dump becomes a migration: nothing of psql, and nothing that outlives it", () => {
+test("a dump becomes a migration: nothing of psql, and nothing that outlives it", async () => {
   const dump = `--
 -- PostgreSQL database dump
 --
@@ -725,6 +744,16 @@ cret''x',
 );
 SELECT 1;
 
+CREATE FUNCTION public.f() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+
+
+SET client_min_messages = warning;
+-- PostgreSQL database dump
+end $$;
+
 
 --
 -- PostgreSQL database dump complete
@@ -733,9 +762,10 @@ SELECT 1;
 \\unrestrict abc
 
 `;
-  const text = baselineText(dump, "knex");
+  const text = await baselineText(dump, "knex");
   expect(text).toBe(`-- Baseline: what knex had made of the database.
 -- Rows are not in it: what earlier migrations had inserted has to be inserted again in a new database.
+-- dbops:allow down-empty what it makes is the whole database
 
 -- migrate:up
 
@@ -750,8 +780,18 @@ CREATE TABLE public.a (
     id integer
 );
 
--- Left out: the user mapping for app SERVER other, which may hold a password.
+-- Left out, with its password: a user mapping for the server other
 SELECT 1;
+
+CREATE FUNCTION public.f() RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+
+
+SET client_min_messages = warning;
+-- PostgreSQL database dump
+end $$;
 
 -- migrate:down
 `);

@@ -37,7 +37,7 @@ const three = file("3_three.sql", "create table three (id int);");
 const concurrent = (name: string) => ({ options: " transaction:false", name });
 
 const seen = (state: Partial<Seen>): Seen => ({ applied: [], recorded: {}, invalid: [], ...state });
-const invalid = (name: string, index = `public.${name}`) => ({ oid: 7, index, name });
+const invalid = (name: string, index = `public.${name}`) => ({ oid: 7, index, name, isBeingBuilt: false });
 
 /** Without a transaction, on the way back as well. */
 const migrationWithout = (down: string) =>
@@ -183,7 +183,7 @@ describe("what has become of it", () => {
     expect(formatFailure(failure)).toBe(
       `Cannot apply migrations/2_index.sql: could not create unique index "one_id" (23505)
   | applied: 1_one.sql
-  | without a transaction, so what it did until then stays: 2_index.sql
+  | not one transaction, so what it did until then stays: 2_index.sql
   | left behind, and not valid: public.one_id
   next: in psql: drop index concurrently public.one_id;
   next: correct migrations/2_index.sql
@@ -265,7 +265,7 @@ describe("what has become of it", () => {
     const reason = { what: "Interrupted", why: "by SIGINT" } as Failure;
     const alone = parseMigration("3_index.sql", migrationWithout("drop index concurrently one_id;"));
     expect(formatFailure(downFailed({ ...failed, file: alone, spoilt: ["public.one_id"], reason }))).toBe(
-      `Interrupted: by SIGINT; it has no transaction, so what it did until then stays
+      `Interrupted: by SIGINT; it is not one transaction: what it did until then stays
   next: in psql: drop index concurrently public.one_id;
   next: the same command again`,
     );
@@ -284,6 +284,14 @@ describe("another try", () => {
       name: "one statement without a transaction",
       given: { end: ended("2_two.sql", timeout), pending: [one, alone("create index concurrently i on one (id);")] },
       may: true,
+    },
+    {
+      name: "a file that ends its transaction by itself",
+      given: {
+        end: ended("2_two.sql", timeout),
+        pending: [one, file("2_two.sql", "insert into one values (1);\nCOMMIT;\nlock table one;")],
+      },
+      may: false,
     },
     {
       name: "a program without a transaction, which may have committed a part",

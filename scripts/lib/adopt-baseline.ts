@@ -1,4 +1,5 @@
 // A migration that makes a database as it is now, from pg_dump: where the migrations that made it are code, or cannot be applied again.
+import { baselineText } from "./adopt-baseline-text.ts";
 import type { CatalogObject } from "./catalog-objects.ts";
 import { Failure } from "./failure.ts";
 import { ownSchema } from "./migration-record.ts";
@@ -8,12 +9,12 @@ import { run } from "./run.ts";
 
 const dumpSeconds = 600;
 
-export const baselineMark = (tool: string) => `-- Baseline: what ${tool} had made of the database.`;
-
 type Wanted = {
   place: Place;
   psql: Psql;
   tool: string;
+  /** See guardOf(). */
+  guard: string;
   /** As CatalogOptions.histories has them. */
   histories: readonly string[];
   objects: readonly CatalogObject[];
@@ -21,7 +22,8 @@ type Wanted = {
 };
 
 /** @returns the text of the file. @throws {Failure} exit 1 with pg_dump's words. */
-export async function dumpBaseline({ place, psql, tool, histories, objects, interrupted }: Wanted): Promise<string> {
+export async function dumpBaseline(wanted: Wanted): Promise<string> {
+  const { place, psql, tool, guard, histories, objects, interrupted } = wanted;
   const sequences = await ownedSequences(psql, histories);
   const leftOut = ["public.schema_migrations", ...histories, ...sequences];
   const argv = [
@@ -42,7 +44,7 @@ export async function dumpBaseline({ place, psql, tool, histories, objects, inte
       });
     },
   );
-  return baselineText(dump.stdout, tool);
+  return await baselineText(dump.stdout, tool, guard);
 }
 
 /** A pattern of pg_dump that means exactly this table, or with ".*" this schema. */
@@ -69,35 +71,3 @@ const ownersOf = (objects: readonly CatalogObject[]): string[] =>
   objects
     .filter(({ kind, name }) => kind !== "schema" || name !== "public")
     .flatMap(({ definition }) => /^owner (\S+)/.exec(definition)?.[1] ?? []);
-
-/** pg_dump's own settings: an empty search_path would be there still when dbmate writes the version down. */
-const session =
-  /^(SET (statement_timeout|lock_timeout|idle_in_transaction_session_timeout|transaction_timeout|client_encoding|standard_conforming_strings|check_function_bodies|xmloption|client_min_messages|row_security|default_tablespace|default_table_access_method) = |SELECT pg_catalog\.set_config\('search_path', '', false\);$)/;
-
-/** With its options, among which is a password: the file goes into a repository. Quotes in it are doubled. */
-const userMapping = /^CREATE USER MAPPING FOR (.+ SERVER .+?) OPTIONS \((?:'(?:[^']|'')*'|[^'])*?\);$/gm;
-
-/** Without what is psql's own, and what differs from one dump to the next. Pure. */
-export function baselineText(dump: string, tool: string): string {
-  const body = dump
-    .replaceAll("\r\n", "\n")
-    .replace(userMapping, "-- Left out: the user mapping for $1, which may hold a password.")
-    .replace(/^--\n-- PostgreSQL database dump(?: complete)?\n--\n/gm, "")
-    .split("\n")
-    .filter((line) => !/^\\(un)?restrict |^-- Dumped (from|by) /.test(line) && !session.test(line))
-    .join("\n")
-    .replace(/\n{3,}/g, "\n\n")
-    .trim();
-  return `${baselineMark(tool)}
--- Rows are not in it: what earlier migrations had inserted has to be inserted again in a new database.
-
--- migrate:up
-
--- Functions may name what comes after them.
-set local check_function_bodies = false;
-
-${body}
-
--- migrate:down
-`;
-}

@@ -1,13 +1,12 @@
 // A migration of another tool as files that dbmate applies the same way: without the BEGIN and COMMIT around it, which are dbmate's own,
 // without the statements by which it records itself, and with each statement that must run alone in a file of its own.
+import { endOf, type ParseError, parseStatements, type Statement, without } from "./adopt-sql.ts";
 import { exitCodes, Failure } from "./failure.ts";
 
 export type Part = { sql: string; transaction: boolean };
 
 /** "schema.table", as the files may name it. */
 type History = { schema: string; name: string };
-
-type Statement = { kind: string; node: Record<string, unknown>; start: number; end: number };
 
 /** @throws {Failure} exit 3 for what Postgres itself cannot read: psql's own commands, other placeholders. */
 export async function convert(path: string, text: string, history: History): Promise<Part[]> {
@@ -29,20 +28,16 @@ export async function convert(path: string, text: string, history: History): Pro
 }
 
 async function parse(path: string, sql: string): Promise<Statement[]> {
-  const { parse: parseSql } = await import("libpg-query");
-  const { stmts = [] } = await parseSql(sql).catch((error: Error & { sqlDetails?: { cursorPosition: number } }) => {
-    const position = error.sqlDetails?.cursorPosition ?? 0;
-    const line = [...sql].slice(0, position).join("").split("\n").length;
+  return await parseStatements(sql).catch((error: ParseError) => {
+    const line = [...sql]
+      .slice(0, error.sqlDetails?.cursorPosition ?? 0)
+      .join("")
+      .split("\n").length;
     const next = ["the same command with --baseline      # which needs no files"];
     throw new Failure(`Cannot take over ${path}:${line}`, `${error.message}; only plain SQL can be`, next, {
       exitCode: exitCodes.saidNo,
       read: "docs/adopt.md",
     });
-  });
-  const length = Buffer.byteLength(sql);
-  return stmts.map(({ stmt, stmt_location: start = 0, stmt_len: own }) => {
-    const [[kind, node]] = Object.entries(stmt ?? {}) as [[string, Record<string, unknown>]];
-    return { kind, node, start, end: own ? start + own : length };
   });
 }
 
@@ -76,23 +71,6 @@ function runsAlone({ kind, node }: Statement): boolean {
     (kind === "VacuumStmt" && node.is_vacuumcmd === true) ||
     ["CreatedbStmt", "DropdbStmt", "AlterSystemStmt", "CreateTableSpaceStmt", "DropTableSpaceStmt"].includes(kind)
   );
-}
-
-/** With its semicolon. */
-function endOf(bytes: Buffer, { end }: Statement): number {
-  return bytes[end] === 0x3b ? end + 1 : end;
-}
-
-function without(bytes: Buffer, removed: ReadonlyMap<Statement, string>, from = 0, to = bytes.length): string {
-  const pieces: string[] = [];
-  let at = from;
-  for (const [statement, instead] of [...removed].sort(([one], [other]) => one.start - other.start)) {
-    if (statement.start < from || statement.start >= to) continue;
-    pieces.push(bytes.toString("utf8", at, statement.start), instead);
-    at = endOf(bytes, statement);
-  }
-  pieces.push(bytes.toString("utf8", at, to));
-  return pieces.join("");
 }
 
 /** Runs of statements that may share a transaction, and each that may not alone; comments go with what follows them. */

@@ -1,5 +1,5 @@
 // What an adoption will do, decided from what was observed. Pure: the plan that is printed is the plan that is carried out.
-import { baselineMark } from "./adopt-baseline.ts";
+import { baselineMark, guardOf } from "./adopt-baseline-text.ts";
 import type { Part } from "./adopt-convert.ts";
 import { asideName, nameOf, type Recognised } from "./adopt-detect.ts";
 import type { Match } from "./adopt-match.ts";
@@ -112,7 +112,7 @@ const fromOf = ({ folder }: Pick<Observed, "folder">, { path, isRebuilt }: Sourc
 
 /** Of all files that dbmate can apply; with a baseline only those that are not in it. */
 function importedFiles(observed: Observed, way: Way): PlannedFile[] {
-  const { match, parts, existing } = observed;
+  const { match, parts, existing, history, nameIsTaken } = observed;
   const sources = match.sources.filter(({ sql }) => sql);
   const versions = versionsInOrder(
     sources.map(({ digits }) => digits),
@@ -125,8 +125,11 @@ function importedFiles(observed: Observed, way: Way): PlannedFile[] {
     return own.map((part, index): PlannedFile => {
       const name = own.length > 1 ? `${slugOf(source.name)}_${index + 1}` : slugOf(source.name);
       const from = fromOf(observed, source);
-      const down = index === own.length - 1 ? source.sql!.down : "";
-      const text = fileText({ from, part, down });
+      const isLast = index === own.length - 1;
+      const down = isLast ? source.sql!.down.trim() : "";
+      const why = isLast ? "it had no way back" : "the part behind it takes it back";
+      const guard = at === 0 && index === 0 && part.transaction ? guardOf({ ...history, nameIsTaken }) : "";
+      const text = fileText({ from, part: { ...part, sql: guard + part.sql.trim() }, down, why });
       const migration = parseMigration(`${versions[at]![index]}_${name}.sql`, text);
       const problem = whyUnreadable(migration);
       if (problem) throw notTaken([problem]);
@@ -135,10 +138,11 @@ function importedFiles(observed: Observed, way: Way): PlannedFile[] {
   });
 }
 
-function fileText({ from, part, down }: { from: string; part: Part; down: string }): string {
+/** @param why there is no `down`, for `migrate lint`. */
+function fileText({ from, part, down, why }: { from: string; part: Part; down: string; why: string }): string {
+  const allowed = down ? "" : `-- dbops:allow down-empty ${why}\n`;
   const up = part.transaction ? "-- migrate:up" : "-- migrate:up transaction:false";
-  const middle = part.sql.trim();
-  return `-- From ${from}\n\n${up}\n${middle}\n\n-- migrate:down\n${down.trim() ? `${down.trim()}\n` : ""}`;
+  return `-- From ${from}\n${allowed}\n${up}\n${part.sql}\n\n-- migrate:down\n${down ? `${down}\n` : ""}`;
 }
 
 const isNew = ({ file }: MigrationFile, existing: readonly MigrationFile[]) =>

@@ -1,7 +1,7 @@
 // The catalog that the migration files make, found by applying them to a database of their own. That takes seconds, so the result is kept
 // in .dbops/cache, under the sha256 of everything that it depends on; a file that is not whole is made anew.
 import { createHash } from "node:crypto";
-import { mkdir, open, readFile, rename, writeFile } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { type CatalogObject, catalogVersion, fingerprint, readObjects } from "./catalog-objects.ts";
@@ -60,7 +60,19 @@ export async function expectedCatalog(wanted: Wanted): Promise<ExpectedCatalog> 
   await mkdir(join(directory, ".dbops/cache"), { recursive: true });
   await writeFile(`${path}.${process.pid}`, JSON.stringify(found));
   await rename(`${path}.${process.pid}`, path);
+  await forgetOldest(join(directory, ".dbops/cache"));
   return found;
+}
+
+/** Each change of a file makes a new one, and of 1,000 tables it has 2 MB. */
+const keptMaximum = 50;
+
+async function forgetOldest(folder: string): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => /^catalog-\w+\.json$/.test(name));
+  if (names.length <= keptMaximum) return;
+  const withTimes = names.map(async (name) => ({ name, at: (await stat(join(folder, name))).mtimeMs }));
+  const oldest = (await Promise.all(withTimes)).sort((one, other) => other.at - one.at).slice(keptMaximum);
+  for (const { name } of oldest) await rm(join(folder, name), { force: true });
 }
 
 /** Not the image: its name says less than the server's version. */

@@ -40,7 +40,8 @@ export async function fingerprint(psql: Psql, options: CatalogOptions = {}): Pro
 
 /**
  * By kind and name. Left out: what belongs to Postgres, to an extension or to this kit; what depends on the rows; the order of columns (a
- * hand-made column that is repaired would differ for ever); the names of NOT NULL constraints, which Postgres 18 has (the column says it).
+ * hand-made column that is repaired would differ for ever); the names of NOT NULL constraints, which Postgres 18 has (the column says it);
+ * versions of extensions; and what is no part of a schema: subscriptions, user mappings, tablespaces, settings of the database.
  */
 export async function readObjects(psql: Psql, options: CatalogOptions = {}): Promise<CatalogObject[]> {
   const inOrder = `order by kind collate "C", name collate "C", definition collate "C"`;

@@ -58,7 +58,7 @@ async function adoptFrom(job: Job): Promise<void> {
   const where = url ? ` --database-url ${url}` : flags.on === "local" ? "" : ` --on ${flags.on}`;
   const lines = [
     `${database} is adopted: ${versions} in schema_migrations`,
-    '  next: git add migrations && git commit -m "Migrations: dbmate takes over"',
+    "  next: bun scripts/migrate.ts dump && git add migrations && git commit      # with schema.sql",
     `  next: migrations: { lintFrom: "${from}" } in dbops.config.ts      # what is applied is not judged any more`,
     `  next: bun scripts/migrate.ts status${where}`,
   ];
@@ -68,12 +68,14 @@ async function adoptFrom(job: Job): Promise<void> {
 /** With the dump where one is needed: so that what is printed is what will be written. */
 async function planFor({ place, psql, interrupted }: Job, seen: Seen): Promise<AdoptPlan> {
   const { dumpBaseline } = await import("./adopt-baseline.ts");
+  const { guardOf } = await import("./adopt-baseline-text.ts");
   const { findBaseline, planAdoption } = await import("./adopt-plan.ts");
   const { readObjects } = await import("./catalog-objects.ts");
   const { way, histories, history, existing } = seen;
   const isNeeded = way.way === "baseline" && !findBaseline(existing, history.tool);
   const objects = isNeeded ? await readObjects(psql, { histories }) : [];
-  const wanted = { place, psql, tool: history.tool, histories, objects, interrupted };
+  const guard = guardOf({ ...history, nameIsTaken: seen.nameIsTaken });
+  const wanted = { place, psql, tool: history.tool, guard, histories, objects, interrupted };
   return planAdoption(seen, way, isNeeded ? await dumpBaseline(wanted) : undefined, new Date());
 }
 

@@ -117,7 +117,9 @@ async function lockHistory(psql: Psql): Promise<void> {
     if (!(error instanceof SqlError)) throw error;
     const next = ["the same command again"];
     const read = "docs/runbook/migration-hangs.md";
-    throw new Failure("Nothing was repaired", `somebody keeps schema_migrations: ${error.why}`, next, { read });
+    const isKept = error.code === "55P03";
+    const why = isKept ? `somebody keeps schema_migrations: ${error.why}` : error.why;
+    throw new Failure("Nothing was repaired", why, next, isKept ? { read } : {});
   });
 }
 

@@ -13,12 +13,14 @@ export async function check(request: DriftRequest): Promise<void> {
   const { settings, directory, flags } = request;
   const interrupted = interruption();
   const progress = createProgress();
+  // Read while the connection is made; what is wrong with them is said all the same.
+  const reading = readAllMigrations(directory);
+  reading.catch(() => {});
   const opening = { what: "Cannot tell what the migrations make", progress, interrupted };
   const { assessment, name } = await withOpened(request, opening, async ({ place, scratch }) => {
     const name = `${place.database} on ${place.name}`;
     const assessment = await inDatabase(place, place.database, interrupted, async (psql) => {
-      const files = await readAllMigrations(directory);
-      return await assess({ psql, settings, directory, files, scratch, name });
+      return await assess({ psql, settings, directory, files: await reading, scratch, name });
     });
     return { assessment, name };
   });

@@ -1,4 +1,5 @@
 // What a repair is made of: the look at the database, what the user says to it, and the plan that comes of both.
+import { expectedCatalog } from "./catalog-expected.ts";
 import { prepareLook } from "./drift-apply.ts";
 import { type Assessing, type Assessment, assess } from "./drift-assess.ts";
 import { deltaPackage, deltaVersion } from "./drift-delta.ts";
@@ -7,8 +8,9 @@ import { type Forward, type Keep, makeForward } from "./drift-forward.ts";
 import { noFile } from "./drift-history.ts";
 import { decideNames, newVersions, type Versions } from "./drift-names.ts";
 import { obstaclesTo, undirected } from "./drift-obstacles.ts";
-import { planRepair, type RepairPlan } from "./drift-plan.ts";
+import { planRepair, type Renamed, type RepairPlan } from "./drift-plan.ts";
 import type { DriftRequest } from "./drift-request.ts";
+import { wantedCatalog } from "./drift-structure.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import type { Place } from "./place.ts";
@@ -48,11 +50,36 @@ export async function decide(repairing: Repairing, files: readonly MigrationFile
   const assessment = renamed.length > 0 ? await look(names) : before;
   const isInOrder = flags.match.includes(inOrderFlag);
   refuseObstacles(obstaclesTo({ ...assessment, files: names, isInOrder }), before);
+  if (renamed.length > 0) await tryNewPlaces(repairing, assessment, names, renamed);
   const forward = await decideStructure(repairing, assessment, versions);
   const plan = planRepair({ assessment, renamed, forward, stamp: versions.stamp });
   const filesAfter = [...names, ...(forward?.files ?? [])];
   await prepareLook({ directory, live: assessment.live, assessment, plan, scratch });
   return { before, plan, filesAfter, matches };
+}
+
+/** @throws {Failure} exit 5 where a file cannot come behind those that it stood in front of. */
+async function tryNewPlaces(
+  { directory, scratch }: Repairing,
+  { live }: Assessment,
+  files: readonly MigrationFile[],
+  renamed: readonly Renamed[],
+): Promise<void> {
+  const wanted = { ...wantedCatalog(directory, files, live), scratch: () => scratch(live) };
+  await expectedCatalog(wanted).catch((error: unknown) => {
+    if (!(error instanceof Failure) || error.exitCode !== exitCodes.saidNo) throw error;
+    const moves = renamed.map(({ from, to }) => `${from.file} as ${to.file}`);
+    throw new Failure(
+      "Nothing was repaired",
+      `in their new order the files cannot be applied: ${error.message}`,
+      error.next,
+      {
+        exitCode: exitCodes.refused,
+        details: [...moves, ...(error.details ? [error.details] : [])].join("\n"),
+        read: "docs/runbook/drift-found.md",
+      },
+    );
+  });
 }
 
 const inOrderFlag = "order";

@@ -7,7 +7,7 @@ import { type DeltaEngine, type Facts, loadDelta, type Renaming, type Segment } 
 import { besidesFaults } from "./drift-findings.ts";
 import { byName } from "./drift-structure.ts";
 import { type MigrationFile, parseMigration } from "./migration-file.ts";
-import { replay } from "./migration-replay.ts";
+import { asOneQuery, replay } from "./migration-replay.ts";
 import { type Psql, quoteLiteral, SqlError } from "./psql.ts";
 import type { Scratch } from "./scratch.ts";
 
@@ -104,8 +104,9 @@ function orWhy<T extends object>(work: () => T): T | NoForward {
 async function apply(psql: Psql, segments: readonly Segment[]): Promise<NoForward | undefined> {
   try {
     for (const { transaction, settings, actions } of segments) {
-      const statements = [...settings, ...actions.map(({ sql }) => sql)].join(";\n");
-      await psql.execute(transaction ? `begin;\n${statements};\ncommit` : statements, trySeconds);
+      if (transaction) await psql.execute("begin");
+      await psql.execute(asOneQuery([...settings, ...actions.map(({ sql }) => sql)].join(";\n")), trySeconds);
+      if (transaction) await psql.execute("commit");
     }
     return undefined;
   } catch (error) {
@@ -134,7 +135,7 @@ function filesToKeep(forward: readonly Segment[], back: readonly Segment[], newV
   return forward.map(({ transaction, settings, actions }, index) =>
     toFile(newVersion(), nameOf("keep_what_the_database_has", index, forward), [
       "-- Brings into the files what was done by hand in a database, where it is as it is.",
-      ...written,
+      ...written(down.length > 0 ? undefined : "no single file could take it back"),
       `-- migrate:up${transaction ? "" : " transaction:false"}`,
       ...settings.map((setting) => `${setting};`),
       ...actions.flatMap((action) => [...remarks(action), `${action.sql};`]),
@@ -151,7 +152,7 @@ function filesToGoBack(forward: readonly Segment[], newVersion: Wanted["newVersi
     const version = newVersion();
     return toFile(version, nameOf("back_to_what_the_files_say", index, forward), [
       "-- Takes back what was done by hand in a database. In every other one it does nothing.",
-      ...written,
+      ...written("what was done by hand is not done once more"),
       "-- migrate:up",
       ...settings.map((setting) => `${setting};`),
       "do $drift$ begin",
@@ -167,7 +168,12 @@ function filesToGoBack(forward: readonly Segment[], newVersion: Wanted["newVersi
   });
 }
 
-const written = ["-- Written by `drift repair`, and tried in a scratch database. Read it before it goes further.", ""];
+/** @param whyNoDown for `migrate lint`. */
+const written = (whyNoDown: string | undefined) => [
+  "-- Written by `drift repair`, and tried in a scratch database, which has no rows. Read it before it goes further.",
+  ...(whyNoDown ? [`-- dbops:allow down-empty ${whyNoDown}`] : []),
+  "",
+];
 
 const nameOf = (name: string, index: number, all: readonly unknown[]) =>
   all.length === 1 ? name : `${name}_${index + 1}`;

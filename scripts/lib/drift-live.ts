@@ -110,7 +110,7 @@ select current_setting('server_version_num')::int as "versionNumber", current_us
   coalesce((select jsonb_agg(jsonb_build_object('name', attname, 'type', format_type(atttypid, atttypmod),
       'isRequired', attnotnull and not atthasdef and attidentity = '') order by attnum) from pg_attribute where attrelid = to_regclass('schema_migrations') and attnum > 0 and not attisdropped), '[]') as columns,
   exists (select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-    where i.indrelid = to_regclass('schema_migrations') and i.indisunique and i.indnkeyatts = 1 and a.attname = 'version') as "isKeyed",
+    where i.indrelid = to_regclass('schema_migrations') and i.indisunique and i.indpred is null and i.indnkeyatts = 1 and a.attname = 'version') as "isKeyed",
   exists (select from pg_index where indrelid = to_regclass('schema_migrations') and indisprimary) as "hasPrimaryKey",
   ${isReadable("migration_files")} as "hasRecord",
   ${isReadable("drift_repairs")} as "hasRepairs",
@@ -120,7 +120,10 @@ select current_setting('server_version_num')::int as "versionNumber", current_us
       'definition', pg_get_indexdef(i.indexrelid), 'isPartitioned', c.relkind = 'I') order by n.nspname, c.relname)
     from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
       join pg_class t on t.oid = i.indrelid join pg_namespace tn on tn.oid = t.relnamespace
-    where not i.indisvalid and n.nspname !~ '^pg_' and not exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid)), '[]') as "invalidIndexes",
+    where not i.indisvalid and n.nspname !~ '^pg_' and not exists (
+      select from pg_stat_progress_create_index p where p.index_relid = c.oid
+        -- Of another user one sees no more than that he is at it, and which tables he holds.
+        or p.index_relid is null and exists (select from pg_locks l where l.pid = p.pid and l.relation = i.indrelid))), '[]') as "invalidIndexes",
   coalesce((select jsonb_agg(jsonb_build_object('name', format('%I.%I.%I', n.nspname, t.relname, c.conname), 'path', array[n.nspname, t.relname, c.conname], 'table', format('%I.%I', n.nspname, t.relname),
       'constraint', quote_ident(c.conname), 'definition', pg_get_constraintdef(c.oid)) order by n.nspname, t.relname, c.conname)
     from pg_constraint c join pg_class t on t.oid = c.conrelid join pg_namespace n on n.oid = t.relnamespace

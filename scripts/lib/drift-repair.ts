@@ -1,6 +1,5 @@
 // `drift repair`: makes a database what its migrations make of it, or the migrations what it is. Observes, plans, prints, asks; then one
 // transaction, which is taken back unless a look at its end finds nothing that differs.
-
 import { carryOut } from "./drift-apply.ts";
 import { readAllMigrations } from "./drift-assess.ts";
 import { type DriftBackup, openDriftBackup } from "./drift-backup.ts";
@@ -113,8 +112,12 @@ function report({ flags }: Repairing, { database, decided, differences, left, ba
   }
   const rest = left === 0 ? "nothing differs any more" : `${left} left, which the new migration takes away`;
   const commit = files.length > 0 ? [`  next: git add migrations && git commit      # ${files.join(", ")}`] : [];
+  const isNew = plan.forward !== undefined;
+  const lint = isNew ? ["  next: bun scripts/migrate.ts lint      # what it would mean for other databases"] : [];
   const apply = left > 0 ? [`  next: bun scripts/migrate.ts up${where(flags)}`] : [];
   console.log(
-    asTyped([`${repaired} of ${differences} repaired in ${database}: ${rest}`, ...commit, ...apply].join("\n")),
+    asTyped(
+      [`${repaired} of ${differences} repaired in ${database}: ${rest}`, ...lint, ...commit, ...apply].join("\n"),
+    ),
   );
 }

@@ -1,7 +1,7 @@
 // bun scripts/migrate.ts verify: whether a new database to which all files are applied, one that was made earlier and got the files that it
 // lacked, and migrations/schema.sql are the same. For CI: touches no real database, and writes nothing.
 import { compareCatalogs } from "./catalog-diff.ts";
-import { type CatalogOptions, fingerprint, readObjects } from "./catalog-objects.ts";
+import { type CatalogObject, type CatalogOptions, readObjects } from "./catalog-objects.ts";
 import { exitCodes, Failure, formatFailure } from "./failure.ts";
 import type { MigrateRequest } from "./migrate-request.ts";
 import { inScratch } from "./migrate-scratch.ts";
@@ -13,7 +13,7 @@ import { asTyped } from "./runtime.ts";
 import { type Base, changedSince, findBase } from "./schema-base.ts";
 import { loadSchema, mendSchema, readSchemaFile, schemaFile } from "./schema-file.ts";
 import type { Scratch } from "./scratch.ts";
-import { type Comparison, formatGood, outOfOrder, type Verified, whyNotGood } from "./verify-output.ts";
+import { type Comparison, formatGood, isEqual, outOfOrder, type Verified, whyNotGood } from "./verify-output.ts";
 import { interruption } from "./wait.ts";
 
 const what = "Cannot verify the migrations";
@@ -27,20 +27,21 @@ export async function verify(request: MigrateRequest): Promise<void> {
   const verified = await inScratch(request, { what, progress, interrupted }, async (scratch) => {
     const fresh = await progress.step("files", () => makeFresh(scratch, files));
     const committed = await progress.step("schema", () => makeCommitted(scratch, schema));
-    const compared = { files: files.length, schema: await compare(scratch, fresh, committed) };
+    const compared = { files: files.length, schema: compare(fresh, committed) };
     if (base?.schema === undefined) {
       if (base) progress.note(`${base.name} has no ${schemaFile} yet: there is no older database to begin from`);
       return compared;
     }
-    const increment = await progress.step("increment", () => makeIncrement(scratch, base, files));
-    const comparison = await compare(scratch, fresh, increment);
-    const { added } = increment;
     const changed = await changedSince(directory, base);
-    if (comparison.differences.length === 0) {
+    // Nothing new since then: it would be the database that is there already.
+    const isSame = base.schema === schema && isEqual(compared.schema);
+    const increment = isSame
+      ? { added: 0, outOfOrder: [], ...compared.schema }
+      : await progress.step("increment", () => compareIncrement(scratch, base, files, fresh));
+    if (increment.differences.length === 0) {
       for (const path of changed) progress.note(`${path} is another one in ${base.name}, and makes the same`);
     }
-    const late = outOfOrder(increment.before, added);
-    return { ...compared, increment: { base, added: added.length, outOfOrder: late, changed, ...comparison } };
+    return { ...compared, increment: { base, changed, ...increment } };
   });
   tell(verified, flags.json, progress);
 }
@@ -70,9 +71,9 @@ async function requireSchema(directory: string): Promise<string> {
   });
 }
 
+/** All is looked at as soon as it is made: a role that a later database makes anew has another name in this one from then on. */
 type Made = {
-  database: string;
-  fingerprint: string;
+  objects: CatalogObject[];
   /** In order. */
   versions: string[];
 };
@@ -80,8 +81,8 @@ type Made = {
 /** A dump has neither owners nor grants: dbmate leaves them out. */
 const options: CatalogOptions = { withoutRoles: true };
 
-async function look(psql: Psql, database: string): Promise<Made> {
-  return { database, fingerprint: await fingerprint(psql, options), versions: await versionsOf(psql) };
+async function look(psql: Psql): Promise<Made> {
+  return { objects: await readObjects(psql, options), versions: await versionsOf(psql) };
 }
 
 async function versionsOf(psql: Psql): Promise<string[]> {
@@ -94,48 +95,41 @@ async function versionsOf(psql: Psql): Promise<string[]> {
 }
 
 const makeFresh = (scratch: Scratch, files: readonly MigrationFile[]): Promise<Made> =>
-  scratch.inNew(async (psql, database) => {
+  scratch.inNew(async (psql) => {
     await replay(psql, files);
-    return await look(psql, database);
+    return await look(psql);
   });
 
 const makeCommitted = (scratch: Scratch, schema: string): Promise<Made> =>
-  scratch.inNew(async (psql, database) => {
+  scratch.inNew(async (psql) => {
     await loadSchema(psql, schema, { name: schemaFile, next: [mendSchema] });
-    return await look(psql, database);
+    return await look(psql);
   });
 
-type Increment = Made & {
-  /** Versions that the base has. */
-  before: string[];
-  added: MigrationFile[];
-};
-
-async function makeIncrement(scratch: Scratch, base: Base, files: readonly MigrationFile[]): Promise<Increment> {
-  const { database, versions: before } = await scratch.inNew(async (psql, database) => {
+async function compareIncrement(scratch: Scratch, base: Base, files: readonly MigrationFile[], fresh: Made) {
+  const { database, versions: before } = await scratch.inNew(async (psql, name) => {
     const next = ["the same command with --base REF, another commit", "the same command with --no-incremental"];
     await loadSchema(psql, base.schema!, { name: `${schemaFile} of ${base.name}`, next });
-    return { database, versions: await versionsOf(psql) };
+    return { database: name, versions: await versionsOf(psql) };
   });
   const added = files.filter(({ version }) => !before.includes(version));
   // The file has changed the settings of the session that has loaded it.
-  return await scratch.inSame(database, async (psql) => {
+  const made = await scratch.inSame(database, async (psql) => {
     await replay(psql, added).catch((error) => {
       if (!(error instanceof Failure)) throw error;
-      const { what, why, next, exitCode, details, read } = error;
+      const { what: failed, why, next, exitCode, details, read } = error;
       const extra = { ...(details && { details }), ...(read && { read }) };
-      throw new Failure(`${what} to a database of ${base.name}`, why, next, { exitCode, ...extra, cause: error });
+      throw new Failure(`${failed} to a database of ${base.name}`, why, next, { exitCode, ...extra, cause: error });
     });
-    return { ...(await look(psql, database)), before, added };
+    return await look(psql);
   });
+  return { added: added.length, outOfOrder: outOfOrder(before, added), ...compare(fresh, made) };
 }
 
-async function compare(scratch: Scratch, expected: Made, actual: Made): Promise<Comparison> {
+function compare(expected: Made, actual: Made): Comparison {
   const versions = {
     missing: expected.versions.filter((version) => !actual.versions.includes(version)),
     unexpected: actual.versions.filter((version) => !expected.versions.includes(version)),
   };
-  if (expected.fingerprint === actual.fingerprint) return { versions, differences: [] };
-  const objectsOf = ({ database }: Made) => scratch.inSame(database, (psql) => readObjects(psql, options));
-  return { versions, differences: compareCatalogs(await objectsOf(expected), await objectsOf(actual)) };
+  return { versions, differences: compareCatalogs(expected.objects, actual.objects) };
 }

@@ -7,7 +7,6 @@ import { look } from "./migration-look.ts";
 import {
   type AppliedFile,
   interruptedIn,
-  isDone,
   mayTryAgain,
   notApplied,
   type Outcome,
@@ -35,7 +34,7 @@ export type Applying = {
 };
 
 /** Lock timeouts of 5 s, with 1, 2 and 4 s in between: what waits behind us for the same table gets its turn. */
-export const triesMaximum = 4;
+const triesMaximum = 4;
 const lookSeconds = 30;
 
 /**
@@ -74,36 +73,37 @@ async function inTries(
 ): Promise<AppliedFile[]> {
   const { note, interrupted } = job;
   const seconds: Record<string, number> = {};
-  let applied: readonly string[] = before.applied;
+  let open = pending;
   for (let tries = 1; ; tries += 1) {
-    const end = await runOnce(
-      job,
-      lock,
-      pending.filter(({ version }) => !applied.includes(version)),
-    );
+    const end = await runOnce(job, lock, open);
     const now = await lookAfter(job, lock, end);
-    applied = now.applied;
     Object.assign(seconds, secondsIn(end.lines));
-    const outcome: Outcome = { pending, applied, spoilt: newlyInvalid(before, now), end, tries };
-    if (isDone(outcome)) {
-      if (interrupted.aborted) throw interruptedIn(outcome, interrupted.reason);
-      if (outcome.spoilt.length > 0) throw spoiltIn(outcome);
-      return pending.map(({ version, file }) => ({
-        version,
-        file,
-        ...(file in seconds && { seconds: seconds[file]! }),
-      }));
-    }
-    if (!interrupted.aborted && mayTryAgain(outcome) && tries < triesMaximum) {
+    open = pending.filter(({ version }) => !now.applied.includes(version));
+    const outcome = { pending, applied: now.applied, spoilt: newlyInvalid(before, now), end, tries };
+    if (open.length === 0) return whenDone(outcome, seconds, interrupted);
+    if (tries < triesMaximum && mayTryAgain(outcome) && !interrupted.aborted) {
       note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${triesMaximum})`);
       await poll({ seconds: 2 ** (tries - 1), interrupted }, async () => undefined).catch(() => {});
       if (!interrupted.aborted) continue;
     }
-    const open = pending.filter(({ version }) => !applied.includes(version)).map(({ version }) => version);
+    const versions = open.map(({ version }) => version);
     // A row too many says nothing.
-    await forget(lock.psql, open).catch(() => {});
+    await forget(lock.psql, versions).catch(() => {});
     throw interrupted.aborted ? interruptedIn(outcome, interrupted.reason) : notApplied(outcome);
   }
+}
+
+function whenDone(
+  outcome: Outcome,
+  seconds: Readonly<Record<string, number>>,
+  interrupted: AbortSignal,
+): AppliedFile[] {
+  if (interrupted.aborted) throw interruptedIn(outcome, interrupted.reason);
+  if (outcome.spoilt.length > 0) throw spoiltIn(outcome);
+  return outcome.pending.map(({ version, file }) => {
+    const time = seconds[file];
+    return { version, file, ...(time !== undefined && { seconds: time }) };
+  });
 }
 
 /** Interrupted, it ends, and what it has begun in Postgres as well. */
@@ -143,8 +143,8 @@ export async function lookAfter(
   throw new Failure("What was applied cannot be seen", why, ["bun scripts/migrate.ts status"]);
 }
 
-/** One that was dropped and made again is another. */
+/** One that was dropped and made again is another. What somebody else is building just now will be valid. */
 export function newlyInvalid(before: Seen, now: Seen): string[] {
   const known = new Set(before.invalid.map(({ oid }) => oid));
-  return now.invalid.filter(({ oid }) => !known.has(oid)).map(({ index }) => index);
+  return now.invalid.filter(({ oid, isBeingBuilt }) => !known.has(oid) && !isBeingBuilt).map(({ index }) => index);
 }

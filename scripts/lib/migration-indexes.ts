@@ -9,10 +9,17 @@ export type InvalidIndex = {
   index: string;
   /** Without its schema, unquoted. */
   name: string;
+  /** At this moment, CONCURRENTLY. */
+  isBeingBuilt: boolean;
 };
 
-/** Not those of partitioned tables: one made ONLY there is not valid until all its parts are, and that is as it should be. */
-export const listInvalidIndexes = `select c.oid::bigint as oid, format('%I.%I', n.nspname, c.relname) as index, c.relname as name
+/**
+ * Not those of partitioned tables: one made ONLY there is not valid until all its parts are, and that is as it should be. Of another user
+ * who builds one nobody sees more than that he is at it, and which tables he holds.
+ */
+const listInvalidIndexes = `select c.oid::bigint as oid, format('%I.%I', n.nspname, c.relname) as index, c.relname as name,
+  exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid
+    or p.index_relid is null and exists (select from pg_locks l where l.pid = p.pid and l.relation = i.indrelid)) as "isBeingBuilt"
 from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
 where not i.indisvalid and c.relkind = 'i' order by 2`;
 
@@ -21,7 +28,7 @@ export const invalidIndexes = (psql: Psql): Promise<InvalidIndex[]> => psql.rows
 /** From how Postgres itself writes it: `one_x`, `app."One x"`. */
 export function asInvalidIndex(index: string): InvalidIndex {
   const [, quoted, plain] = /(?:"((?:[^"]|"")+)"|([^".]+))$/.exec(index)!;
-  return { oid: 0, index, name: quoted?.replaceAll('""', '"') ?? plain! };
+  return { oid: 0, index, isBeingBuilt: false, name: quoted?.replaceAll('""', '"') ?? plain! };
 }
 
 export type InTheWay = InvalidIndex & { file: MigrationFile };

@@ -1,6 +1,6 @@
 // What has become of the files after a run of dbmate, by what the database says of itself, and how people are told. Pure.
 import { exitCodes, Failure } from "./failure.ts";
-import type { MigrationFile } from "./migration-file.ts";
+import type { MigrationFile, Section } from "./migration-file.ts";
 import { dropCommands } from "./migration-plan.ts";
 import type { DbmateEnd } from "./migration-run.ts";
 
@@ -16,15 +16,11 @@ export type Outcome = {
   pending: readonly MigrationFile[];
   /** The versions of schema_migrations, looked up afterwards. */
   applied: readonly string[];
-  /** Indexes that are not valid now, and were before, or were not there. */
+  /** Indexes that are not valid now, and were valid before, or not there. */
   spoilt: readonly string[];
   end: DbmateEnd;
   tries: number;
 };
-
-export function isDone({ pending, applied }: Outcome): boolean {
-  return pending.every(({ version }) => applied.includes(version));
-}
 
 /**
  * Whether a lock that somebody else had is all that went wrong. A file without a transaction may have done a part of what it does
@@ -36,8 +32,11 @@ export function mayTryAgain(outcome: Outcome): boolean {
   const failed = failedFile(outcome);
   if (!failed) return false;
   const { up } = failed.sections[0]!;
-  return up.transaction || !/^\s*(?:do|call)\b/im.test(up.sql);
+  return isWhole(up) || !(up.transaction || /^\s*(?:do|call|begin|commit|rollback)\b/im.test(up.sql));
 }
+
+/** Either all of it is applied or nothing: not where the file ends the transaction by itself. */
+const isWhole = ({ transaction, sql }: Section) => transaction && !/^\s*(?:commit|rollback)\b/im.test(sql);
 
 const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock timeout|\(55P03\))/.test(line));
 
@@ -132,9 +131,9 @@ type DownEnd = {
 export function downFailed({ file: { file, sections }, end, spoilt, reason }: DownEnd): Failure {
   const { line, why } = errorIn(end);
   const { down } = sections[0]!;
-  const stays = down!.transaction
+  const stays = isWhole(down!)
     ? "nothing of it was taken back"
-    : "it has no transaction, so what it did until then stays";
+    : "it is not one transaction: what it did until then stays";
   const next = [...dropCommands(spoilt), "the same command again"];
   if (reason) return new Failure(reason.what, `${reason.why}; ${stays}`, next, { exitCode: exitCodes.interrupted });
   const at = line ? `:${down!.line + line - 1}` : "";
@@ -145,22 +144,22 @@ export function downFailed({ file: { file, sections }, end, spoilt, reason }: Do
 }
 
 /** What was applied and what was not, a line for each case that there is. */
-export function statement(outcome: Outcome): string[] {
+function statement(outcome: Outcome): string[] {
   const { pending, applied, spoilt } = outcome;
   const failed = failedFile(outcome);
   const names = (files: readonly MigrationFile[]) => files.map(({ file }) => file).join(", ");
   const done = pending.filter(({ version }) => applied.includes(version));
   const rest = pending.filter((file) => file !== failed && !done.includes(file));
-  const partly = failed && !failed.sections[0]!.up.transaction;
   return [
     `applied: ${names(done) || "none"}`,
-    ...(failed
-      ? [`${partly ? "without a transaction, so what it did until then stays" : "taken back whole"}: ${failed.file}`]
-      : []),
+    ...(failed ? [`${becameOf(failed.sections[0]!.up)}: ${failed.file}`] : []),
     ...(spoilt.length > 0 ? [`left behind, and not valid: ${spoilt.join(", ")}`] : []),
     ...(rest.length > 0 ? [`not applied: ${names(rest)}`] : []),
   ];
 }
+
+const becameOf = (up: Section) =>
+  isWhole(up) ? "taken back whole" : "not one transaction, so what it did until then stays";
 
 /** "Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)" */
 function errorIn({ lines, code }: DbmateEnd): { line?: number; why: string } {

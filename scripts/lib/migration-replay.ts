@@ -1,8 +1,9 @@
 // Applies migration files one after the other through one session of psql, as dbmate would, to a database that nobody uses: in a
 // hundredth of the time, and with a look at it between two files. The live database is migrated by dbmate itself.
+import { randomBytes } from "node:crypto";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
-import { type Psql, quoteLiteral, SqlError } from "./psql.ts";
+import { type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
 
 /** As dbmate 2.36 makes it. */
 const historyTable = (name: string) => `create table if not exists ${name} (version varchar primary key)`;
@@ -31,18 +32,47 @@ export async function replay(
 }
 
 async function applyFile(psql: Psql, file: MigrationFile): Promise<void> {
-  const { up } = file.sections[0]!;
   requireNoData(file);
+  let error = await tried(psql, file);
+  for (let attempts = 0; error && attempts < rolesMaximum && (await freeRole(psql, error)); attempts += 1) {
+    error = await tried(psql, file);
+  }
+  if (error) throw fileFailed(file, error);
+}
+
+/** @returns why Postgres has refused it, with nothing of it left. */
+async function tried(psql: Psql, file: MigrationFile): Promise<SqlError | undefined> {
+  const { up } = file.sections[0]!;
   const insert = `insert into public.schema_migrations (version) values (${quoteLiteral(file.version)})`;
+  const [begin, commit, rollback] = up.transaction ? ["begin;", "commit;", "rollback;"] : ["", "", ""];
+  const script = [begin, asOneQuery(up.sql), "\\if :ERROR", rollback, "\\else", `${insert}; ${commit}`, "\\endif"];
   try {
-    if (up.transaction) await psql.execute("begin");
-    await psql.execute(asOneQuery(up.sql), fileSeconds);
-    await psql.execute(up.transaction ? `${insert}; commit` : insert);
+    await psql.execute(script.join("\n"), fileSeconds);
+    return undefined;
   } catch (error) {
     if (!(error instanceof SqlError)) throw error;
     await psql.execute("rollback");
-    throw fileFailed(file, error);
+    return error;
   }
+}
+
+/** What the server is called (cluster_name) that scratch.ts starts. */
+export const scratchName = "dbops-scratch";
+
+const rolesMaximum = 20;
+
+/**
+ * Roles belong to the server: one that a file makes may be there, from an earlier database or because the live server has it. On our own
+ * throw-away server it gets another name, and its objects stay its own.
+ * @returns whether the file may be tried again.
+ */
+async function freeRole(psql: Psql, { code, why }: SqlError): Promise<boolean> {
+  const role = code === "42710" ? /^role "(.+)" already exists$/.exec(why)?.[1] : undefined;
+  if (role === undefined) return false;
+  const [server] = await psql.rows<{ name: string }>("select current_setting('cluster_name') as name");
+  if (server!.name !== scratchName) return false;
+  await psql.execute(`alter role ${quoteIdentifier(role)} rename to "dbops_former_${randomBytes(8).toString("hex")}"`);
+  return true;
 }
 
 /**

@@ -11,12 +11,14 @@ import { run } from "./run.ts";
 
 export const schemaFile = "migrations/schema.sql";
 
-/** @returns undefined where there is none. */
-export const readSchemaFile = (directory: string): Promise<string | undefined> =>
-  readFile(join(directory, schemaFile), "utf8").catch((error: NodeJS.ErrnoException) => {
+/** With line feeds alone, whatever git has made of them. @returns undefined where there is none. */
+export async function readSchemaFile(directory: string): Promise<string | undefined> {
+  const text = await readFile(join(directory, schemaFile), "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw new Failure(`Cannot read ${schemaFile}`, error.message, [], { exitCode: exitCodes.usage });
   });
+  return text?.replaceAll("\r\n", "\n");
+}
 
 const dumpSeconds = 600;
 

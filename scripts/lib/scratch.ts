@@ -5,9 +5,10 @@ import { join } from "node:path";
 import type { Settings } from "./config.ts";
 import { readEnvironment } from "./environment.ts";
 import { exitCodes, Failure } from "./failure.ts";
+import { scratchName } from "./migration-replay.ts";
 import { openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
-import { inDatabase, openPsql, type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
+import { inDatabase, openPsql, type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
 import {
   findLeftovers,
   hasImage,
@@ -93,12 +94,12 @@ async function startScratch({ what, settings, directory, owner, image: asked, in
   await removeContainers(await findLeftovers("scratch", settings.name, new Date()));
   if (!(await hasImage(image))) await pullImage(image, interrupted);
   const { name: project } = settings;
-  const command = [...(stack.command ?? []), ...careless];
+  const command = [...(stack.command ?? []), ...settingsOfOurs.flatMap((setting) => ["-c", setting])];
   return await startContainer({ purpose: "scratch", project, image, command, superuser: owner }, interrupted);
 }
 
-/** Nobody needs what is in it after a power cut. */
-const careless = ["fsync", "synchronous_commit", "full_page_writes"].flatMap((name) => ["-c", `${name}=off`]);
+/** Nobody needs what is in it after a power cut; and a session in it can see where it is. */
+const settingsOfOurs = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", `cluster_name=${scratchName}`];
 
 /** @param end ends the server, or takes the databases away from it, by the session that is handed over. */
 async function withDatabases(
@@ -123,7 +124,9 @@ async function withDatabases(
         interrupted.throwIfAborted();
         const database = nameOf(new Date());
         made.push(database);
-        await admin.execute(`create database ${quoteIdentifier(database)} template template0`, 120);
+        await admin.execute(`create database ${quoteIdentifier(database)} template template0`, 120).catch((error) => {
+          throw error instanceof SqlError && error.code === "42501" ? mayNot(place, error) : error;
+        });
         return await inDatabase(place, database, interrupted, (psql) => work(psql, database));
       },
       inSame: (database, work) => inDatabase(place, database, interrupted, work),
@@ -136,6 +139,11 @@ async function withDatabases(
     throw error;
   }
 }
+
+const mayNot = ({ name, user }: Place, { why }: SqlError) =>
+  new Failure(`Cannot make a database on ${name}`, why, [`alter role ${quoteIdentifier(user)} createdb`], {
+    exitCode: exitCodes.usage,
+  });
 
 /** "dbops_scratch_20261121140000_4f2c1a2b", in UTC. */
 const nameOf = (now: Date) =>

@@ -61,11 +61,13 @@ export function whyNotGood({ schema, increment }: Verified): Failure | undefined
   });
 }
 
+export const isEqual = (comparison: Comparison): boolean => countOf(comparison) === 0;
+
 const countOf = ({ versions, differences }: Comparison) =>
   versions.missing.length + versions.unexpected.length + differences.length;
 
 function schemaLines(schema: Comparison): string[] {
-  if (countOf(schema) === 0) return [];
+  if (isEqual(schema)) return [];
   const { missing, unexpected } = schema.versions;
   return [
     `${schemaFile} is not what migrations/ make:`,

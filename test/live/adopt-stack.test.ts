@@ -57,7 +57,7 @@ test("knex, in the stack: nothing but Docker is needed, and nothing is left of i
   expect([adopted.exitCode, adopted.stdout], adopted.stderr).toEqual([
     0,
     `dbops_app on this machine is adopted: 1 version is in schema_migrations
-  next: git add migrations && git commit -m "Migrations: dbmate takes over"
+  next: bun scripts/migrate.ts dump && git add migrations && git commit      # with schema.sql
   next: migrations: { lintFrom: "20250101120001" } in dbops.config.ts      # what is applied is not judged any more
   next: bun scripts/migrate.ts status
 `,

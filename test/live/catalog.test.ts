@@ -1,8 +1,11 @@
 // scripts/lib/catalog-objects.ts, scratch.ts, schema-file.ts and migration-replay.ts against a real Postgres: a database that uses everything
 // is known again however it was made, and each change of it is found, and named once.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { rmSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { compareCatalogs } from "../../scripts/lib/catalog-diff.ts";
+import { expectedCatalog, keptCatalog, keptFingerprint } from "../../scripts/lib/catalog-expected.ts";
 import {
   type CatalogObject,
   type CatalogOptions,
@@ -25,6 +28,8 @@ import { linkPackages, type ProjectFiles, writeProjectFiles } from "../lab/proje
 setDefaultTimeout(120_000);
 
 const before = { ...process.env };
+/** Other tests have projects of the usual name. */
+const name = `catalog-${randomBytes(4).toString("hex")}`;
 const interrupted = new AbortController().signal;
 let files: ProjectFiles;
 let scratch: Scratch;
@@ -33,7 +38,7 @@ beforeAll(async () => {
   const engine = await startEngine();
   await ensureImages(engine);
   Object.assign(process.env, engine.environment);
-  files = await writeProjectFiles();
+  files = await writeProjectFiles({ name });
   await linkPackages(files.directory);
   scratch = await open();
 }, 300_000);
@@ -338,10 +343,70 @@ describe("replay()", () => {
   });
 });
 
+describe("expectedCatalog()", () => {
+  const up = (sql: string) => [parseMigration("1_a.sql", `-- migrate:up\n${sql}\n-- migrate:down\n`)];
+  const cache = () => join(files.directory, ".dbops/cache");
+  const kept = () => readdirSync(cache()).filter((name) => name.startsWith("catalog-"));
+  let asked = 0;
+  const expected = (migrations: ReturnType<typeof up>, changes = {}) =>
+    expectedCatalog({
+      ...{ directory: files.directory, files: migrations, versionNumber: scratch.versionNumber, owner: "dbops_app" },
+      ...{ roles: ["reader"], histories: [], ...changes },
+      scratch: async () => {
+        asked += 1;
+        return scratch;
+      },
+    });
+
+  test("applies the files once, and keeps what it has found; not where a file is another one, or the server", async () => {
+    const table = up("create table kept (id int);");
+    const found = await expected(table);
+    expect(found.objects.map(({ kind, name }) => `${kind} ${name}`)).toContain("column public.kept.id");
+    expect([await expected(table), asked, kept().length]).toEqual([found, 1, 1]);
+    expect(await keptFingerprint({ ...wantedOf(table), owner: "dbops_app" })).toBe(found.fingerprint);
+    await expected(up("create table kept (id bigint);"));
+    await expected(table, { versionNumber: scratch.versionNumber + 1 });
+    await expected(table, { owner: "another" });
+    expect([asked, kept().length]).toEqual([4, 4]);
+  });
+
+  const wantedOf = (migrations: ReturnType<typeof up>) => ({
+    ...{ directory: files.directory, files: migrations, versionNumber: scratch.versionNumber },
+    ...{ roles: ["reader"], histories: [] },
+  });
+
+  test("what is kept and not whole is made anew", async () => {
+    rmSync(cache(), { recursive: true });
+    const table = up("create table kept (id int);");
+    const found = await expected(table);
+    const [name] = kept();
+    writeFileSync(join(cache(), name!), JSON.stringify(found).slice(0, -20));
+    expect(await expected(table)).toEqual(found);
+    expect(await keptCatalog({ ...wantedOf(table), owner: "dbops_app" })).toEqual(found);
+  });
+
+  test("a role that the live server has is no obstacle to the file that makes it, here as often as it is wanted", async () => {
+    for (const name of ["one", "two"]) {
+      const { objects } = await expected(
+        up(`create role reader; create table ${name} (); grant select on ${name} to reader;`),
+      );
+      const grants = objects.filter(({ kind }) => kind === "grant").map(({ definition }) => definition);
+      expect(grants).toContain("reader: SELECT");
+    }
+  });
+
+  test("what cannot be applied is not kept", async () => {
+    rmSync(cache(), { recursive: true });
+    const failure = await expected(up("create table kept (id nothing);")).catch((error: Failure) => error);
+    expect(failure).toMatchObject({ what: "Cannot apply migrations/1_a.sql:2", exitCode: 3 });
+    expect(existsSync(cache())).toBe(false);
+  });
+});
+
 describe("openScratch()", () => {
   const containers = async () => {
     const { run: start } = await import("../../scripts/lib/run.ts");
-    const argv = ["docker", "ps", "--all", "--filter", "label=dbops.scratch=dbops-app", "--format", "{{.Names}}"];
+    const argv = ["docker", "ps", "--all", "--filter", `label=dbops.scratch=${name}`, "--format", "{{.Names}}"];
     return (await start({ argv })).stdout.split("\n").filter(Boolean);
   };
 

@@ -427,7 +427,7 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
       1,
       `Cannot apply migrations/3_index.sql: could not create unique index "people_email" (23505)
   | applied: 1_people.sql, 2_twice.sql
-  | without a transaction, so what it did until then stays: 3_index.sql
+  | not one transaction, so what it did until then stays: 3_index.sql
   | left behind, and not valid: public.people_email
   next: in psql: drop index concurrently public.people_email;
   next: correct migrations/3_index.sql
@@ -455,6 +455,26 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
       0,
     ]);
   });
+});
+
+test("an index that somebody else is building just now is none that is not valid", async () => {
+  await writeMigrations(directory, { "1_people.sql": people });
+  await migrate.run(["up"]);
+  await writeMigrations(directory, { "1_people.sql": people, "2_more.sql": migration("create table more ();") });
+  const letGo = await hold("insert into people values (1)");
+  const runner = await migrate.start(["up"]);
+  const building = sql.unsafe("create index concurrently by_hand on people (id)").execute();
+  const ended = await runner.end();
+  await until("select from pg_index where not indisvalid");
+  await writeMigrations(directory, {
+    "1_people.sql": people,
+    "2_more.sql": migration("create table more ();"),
+    "3_last.sql": migration("create table last ();"),
+  });
+  const { exitCode } = await migrate.run(["up"]);
+  await letGo();
+  await building;
+  expect([ended.exitCode, exitCode, await applied(), await invalid()]).toEqual([0, 0, ["1", "2", "3"], []]);
 });
 
 test("a database that is not this machine's stack is migrated only by who says so", async () => {

@@ -37,6 +37,9 @@ beforeAll(async () => {
   const password = 'pa$$ "word';
   project = await createProject({ environment: { POSTGRES_PASSWORD: password } });
   await linkPackages(project.directory);
+  // Other tests have projects of the usual name, and containers.
+  const config = readFileSync(join(project.directory, "dbops.config.ts"), "utf8");
+  await project.write("dbops.config.ts", config.replace('name: "dbops-app"', `name: "${project.name}"`));
   await project.compose(["up", "--detach", "--wait", "postgres"]);
   const port = /^POSTGRES_PORT=(\d+)$/m.exec(readFileSync(join(project.directory, ".env"), "utf8"))![1]!;
   url = `postgres://dbops_app@127.0.0.1:${port}/dbops_app?sslmode=disable`;
@@ -115,7 +118,7 @@ const scratchDatabases = async () =>
   ).stdout.trim();
 
 async function containers(): Promise<string[]> {
-  const words = ["ps", "--all", "--filter", "label=dbops.scratch=dbops-app", "--format", "{{.Names}}"];
+  const words = ["ps", "--all", "--filter", `label=dbops.scratch=${project.name}`, "--format", "{{.Names}}"];
   return (await project.docker(words)).stdout.split("\n").filter(Boolean);
 }
 
@@ -261,6 +264,21 @@ describe("dump", () => {
     ]);
   });
 
+  test("a user who may make no databases", async () => {
+    const psql = (sql: string) =>
+      project.compose(["exec", "-T", "postgres", "psql", "-U", "dbops_app", "-qtA"], { stdin: sql });
+    await psql(`create role weak login password 'pa$$ "word'`);
+    const failed = await migrate(["dump", "--scratch-url", url.replace("dbops_app@", "weak@")]);
+    await psql("drop role weak");
+    expect([failed.exitCode, said(failed)]).toEqual([
+      2,
+      [
+        `Cannot make a database on ${new URL(url).host}: permission denied to create database`,
+        '  next: alter role "weak" createdb',
+      ].join("\n"),
+    ]);
+  });
+
   test("interrupted, it leaves no container, no database and no half file", async () => {
     await migration("20270101000000_slow", "create table slow (id int);\nselect pg_sleep(60);");
     for (const words of [[], ["--scratch-url", url]]) {
@@ -324,6 +342,26 @@ describe("verify", () => {
       seconds: { files: expect.any(Number), schema: expect.any(Number), increment: expect.any(Number) },
     });
     expect(await scratchDatabases()).toBe("0");
+  });
+
+  test("files that make roles, which belong to the whole server", async () => {
+    await git("switch", "--quiet", "--force-create", "work");
+    await migration(
+      "20270101000000_role",
+      "create role auditor; create user clerk;\ngrant select on accounts to auditor;",
+    );
+    await migration("20270101000001_policy", "create policy own on sessions to auditor, clerk using (true);");
+    expect((await migrate(["dump", "--role", "clerk"])).exitCode).toBe(0);
+    const good = await migrate(["verify"]);
+    expect([good.exitCode, good.exitCode ? said(good) : ""]).toEqual([0, ""]);
+    expect(good.stdout).toContain(" with 2 more, and migrations/schema.sql make the same");
+    expect(schema()).toContain("CREATE POLICY own ON public.sessions TO auditor, clerk USING (true);");
+  });
+
+  test("line ends of Windows make no difference", async () => {
+    await project.write("migrations/schema.sql", ownSchema.replaceAll("\n", "\r\n"));
+    expect((await onServer(["verify"])).exitCode).toBe(0);
+    expect((await onServer(["dump"])).stdout).toContain("it stays as it is");
   });
 
   test("a file that nobody has dumped", async () => {
