@@ -84,8 +84,11 @@ async function placeOfUrl({ settings, directory, interrupted }: Wanted, url: str
 }
 
 async function startScratch({ what, settings, directory, owner, image: asked, interrupted }: Wanted) {
+  const reading = readStack(directory);
+  // Without Docker it fails as well, and says less about it.
+  reading.catch(() => {});
   await requireEngine(what);
-  const stack = await readStack(directory);
+  const stack = await reading;
   const image = asked ?? stack.postgres;
   if (!image) {
     const why = "compose.yaml does not name the image of its service postgres in plain words";

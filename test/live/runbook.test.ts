@@ -30,7 +30,16 @@ beforeAll(async () => {
 });
 afterAll(() => project?.remove());
 
-const withTests = ["runbook", "runbook-migrations", "runbook-drift", "runbook-deploy", "runbook-backup", "runbook-server-gone", "backup", "adopt-stack"];
+const withTests = [
+  "runbook",
+  "runbook-migrations",
+  "runbook-drift",
+  "runbook-deploy",
+  "runbook-backup",
+  "runbook-server-gone",
+  "backup",
+  "adopt-stack",
+];
 
 test("every page is in the index, and every page has a test here or in one of the files beside", async () => {
   const pages = (await readdir(join(repository, "docs/runbook"))).filter((page) => page !== "README.md").sort();
