@@ -456,4 +456,5 @@ test("a file that is not UTF-8 is refused: it would be sent as something else", 
 test("a file's name and sum go into SQL as they are, however nasty", () => {
   const statements = recordStatements([{ version: "1", file: "1_o'clock.sql", sha256: "ab" }]);
   expect(statements).toContain("values ('1', '1_o''clock.sql', 'ab')");
+  expect(recordStatements([], [])).toBe("begin; commit;");
 });

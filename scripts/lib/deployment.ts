@@ -304,7 +304,9 @@ class Deployment {
   /** For the server's session with the lock: a line each. */
   #migrationStatements(): string {
     const files = this.#pendingFiles();
-    const statements = [tryLock, whoMigrates, files.length > 0 ? recordStatements(files) : "select"];
+    const { plan, migrationFiles = [] } = this.#job;
+    const applied = migrationFiles.filter(({ version }) => !plan.pending.includes(version));
+    const statements = [tryLock, whoMigrates, recordStatements(files, applied)];
     return statements.map((text) => `${text.replaceAll(/\s*\n\s*/g, " ")}\n`).join("");
   }
 

@@ -28,7 +28,8 @@ export async function check(request: DriftRequest): Promise<void> {
   if (counted(assessment.findings).length > 0) process.exitCode = exitCodes.saidNo;
 }
 
-export function asJson(database: string, { findings, pending, present, live }: Assessment) {
+export function asJson(database: string, assessment: Assessment) {
+  const { findings, pending, present, live } = assessment;
   const names = (list: Assessment["pending"]) => list.map(({ file }) => file);
   return {
     database,
@@ -37,6 +38,8 @@ export function asJson(database: string, { findings, pending, present, live }: A
     /** Not applied yet: that is no difference. */
     pending: names(pending.filter((file) => !present.includes(file))),
     applied: live.history.rows.length,
+    /** Of the applied ones: whether they were edited since, nobody can tell. */
+    withoutSum: names(withoutSum(assessment)),
   };
 }
 
@@ -52,12 +55,16 @@ export function formatCheck(
   const notes = findings.filter(({ isAsWanted }) => isAsWanted);
   const asWanted =
     notes.length > 0 ? ["", "As migrations/ have it, and so no difference:", ...formatFindings(notes)] : [];
-  if (differences.length === 0) return [`${name} is what migrations/ make of it: ${known}`, ...asWanted].join("\n");
+  const unseen = aboutSums(assessment);
+  if (differences.length === 0) {
+    return [`${name} is what migrations/ make of it: ${known}`, ...asWanted, ...unseen].join("\n");
+  }
   const count = differences.length === 1 ? "1 difference" : `${differences.length} differences`;
   return [
     `${name} is not what migrations/ make of it: ${count}; ${known}`,
     ...formatFindings(inOrder(differences)),
     ...asWanted,
+    ...unseen,
     "",
     ...[...new Set(differences.map(({ read }) => read))].map((page) => `  read: ${page}`),
     ...pending
@@ -68,6 +75,20 @@ export function formatCheck(
       ),
     `  next: bun scripts/drift.ts repair --plan${where(flags)}`,
   ].join("\n");
+}
+
+const withoutSum = ({ applied, live }: Assessment) => applied.filter(({ version }) => !live.recorded[version]);
+
+/** Applied by a plain `docker compose up`, for instance. */
+function aboutSums(assessment: Assessment): string[] {
+  const files = withoutSum(assessment);
+  if (files.length === 0) return [];
+  const [these, they, them] =
+    files.length === 1
+      ? [`the sum of ${files[0]!.file}`, "it was", "it"]
+      : [`the sums of ${files.length} applied files`, "they were", "them"];
+  const next = `The next migrate up or deploy that applies something notes ${them}.`;
+  return ["", `Nobody has noted ${these}: whether ${they} edited since cannot be seen. ${next}`];
 }
 
 /** By kind; within one as they were found. */

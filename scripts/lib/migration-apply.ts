@@ -49,7 +49,8 @@ export async function applyPending(job: Applying): Promise<AppliedFile[]> {
     const before = await look(lock.psql);
     const { pending } = planUp(files, before);
     if (pending.length === 0) return [];
-    await remember(lock.psql, pending, note);
+    const applied = files.filter(({ version }) => before.applied.includes(version));
+    await remember(lock.psql, pending, applied, note);
     interrupted.throwIfAborted();
     return await inTries(job, lock, before, pending);
   } finally {
@@ -58,8 +59,13 @@ export async function applyPending(job: Applying): Promise<AppliedFile[]> {
 }
 
 /** Whether a file was edited later is worth less than that it is applied. */
-async function remember(psql: Psql, pending: readonly MigrationFile[], note: Applying["note"]): Promise<void> {
-  await record(psql, pending).catch((error) => {
+async function remember(
+  psql: Psql,
+  pending: readonly MigrationFile[],
+  applied: readonly MigrationFile[],
+  note: Applying["note"],
+): Promise<void> {
+  await record(psql, pending, applied).catch((error) => {
     if (!(error instanceof SqlError) || error.code !== "42501") throw error;
     note(`warning: the sums of the files cannot be kept (${error.why}): nobody will see when one of them is edited`);
   });

@@ -47,14 +47,27 @@ export async function readTracked(psql: Psql): Promise<Tracked> {
 
 export type Recorded = Pick<MigrationFile, "version" | "file" | "sha256">;
 
-/** One transaction, of which nothing stays when any of it fails. */
-export const recordStatements = (files: readonly Recorded[]) => `begin; ${recordWithin(files)};\ncommit;`;
+/**
+ * One transaction, of which nothing stays when any of it fails.
+ * @param applied by something that notes no sums, such as a plain `docker compose up`: as they are now, where nothing is known of them.
+ */
+export const recordStatements = (files: readonly Recorded[], applied: readonly Recorded[] = []) =>
+  ["begin; ", files.length > 0 ? `${recordWithin(files)};\n` : "", firstSeen(applied), "commit;"].join("");
+
+function firstSeen(files: readonly Recorded[]): string {
+  if (files.length === 0) return "";
+  return `${createTable};
+insert into dbops.migration_files (version, file, sha256) values ${valuesOf(files)} on conflict do nothing;
+`;
+}
+
+const valuesOf = (files: readonly Recorded[]) =>
+  files.map((one) => `(${[one.version, one.file, one.sha256].map(quoteLiteral).join(", ")})`).join(", ");
 
 /** For whoever is in a transaction already. @param files at least one. */
 export function recordWithin(files: readonly Recorded[]): string {
-  const values = files.map((one) => `(${[one.version, one.file, one.sha256].map(quoteLiteral).join(", ")})`);
   return `${createTable};
-insert into dbops.migration_files (version, file, sha256) values ${values.join(", ")}
+insert into dbops.migration_files (version, file, sha256) values ${valuesOf(files)}
   on conflict (version) do update set file = excluded.file, sha256 = excluded.sha256, recorded_at = now()`;
 }
 
@@ -62,9 +75,9 @@ insert into dbops.migration_files (version, file, sha256) values ${values.join("
  * Before they are applied, so that a process that dies in between leaves no applied file without its sum. A row whose version is not
  * applied says nothing, and is written again by the next attempt.
  */
-export async function record(psql: Psql, files: readonly Recorded[]): Promise<void> {
-  if (files.length === 0) return;
-  await psql.execute(recordStatements(files));
+export async function record(psql: Psql, files: readonly Recorded[], applied: readonly Recorded[] = []): Promise<void> {
+  if (files.length + applied.length === 0) return;
+  await psql.execute(recordStatements(files, applied));
 }
 
 /** Of those that are not applied: whoever applies another file of that version without the kit has not edited it. */

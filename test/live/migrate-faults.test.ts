@@ -178,6 +178,22 @@ describe("several runners at once", () => {
   });
 });
 
+test("files that something else has applied get their sum from the next runner; one that has a sum keeps it", async () => {
+  await writeMigrations(directory, { "1_people.sql": people, "2_more.sql": migration("create table more (id int);") });
+  await migrate.run(["up"]);
+  await sql`delete from dbops.migration_files where version = '1'`;
+  // Since then edited: the one that nobody noted, and the other one.
+  const edited = {
+    "1_people.sql": `${people}-- more words`,
+    "2_more.sql": migration("create table more (id bigint);"),
+  };
+  await writeMigrations(directory, { ...edited, "3_last.sql": migration("create table last (id int);") });
+  expect((await migrate.run(["up"])).exitCode).toBe(0);
+  expect(await recorded()).toEqual(["1", "2", "3"]);
+  const { stdout } = await migrate.run(["status", "--json"]);
+  expect(JSON.parse(stdout).counts).toEqual({ applied: 2, edited: 1 });
+});
+
 describe("killed", () => {
   const none: readonly string[] = [];
   const wait = (number: number) => `select pg_advisory_xact_lock(${number});`;
