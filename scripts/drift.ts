@@ -1,16 +1,16 @@
 // Whether a database is what its migrations make of it; mends what is not; takes over a database that another tool has migrated.
 //   bun scripts/drift.ts check --on production      only ever reads
 //   bun scripts/drift.ts repair --on production     prints its plan, asks, and proves at the end that nothing is left
-import { type CommandLine, parseArguments, usage } from "./lib/args.ts";
-import { type DriftRequest, driftFlags } from "./lib/drift-request.ts";
+import { type CommandLine, usage } from "./lib/args.ts";
+import { type DriftRequest, driftFlags, driftSubcommands } from "./lib/drift-request.ts";
 import { packageMissing } from "./lib/packages.ts";
+import { parseSubcommand, withSubcommands } from "./lib/subcommands.ts";
 import { runIfMain } from "./lib/verb.ts";
 
-const commandLine = {
+const line = {
   command: "bun scripts/drift.ts",
   purpose:
     "Finds where a database is not what its migrations make of it, mends it, and adopts databases of other tools.",
-  words: ["[check|repair|adopt]"],
   flags: driftFlags,
   examples: [
     "bun scripts/drift.ts check --on production        # exit 3 when anything differs",
@@ -26,21 +26,20 @@ const commandLine = {
   ].join("\n"),
 } as const satisfies CommandLine;
 
-const subcommands: Readonly<Record<string, (request: DriftRequest) => Promise<void>>> = {
+const commandLine = withSubcommands(line, driftSubcommands);
+
+const subcommands: Readonly<Record<keyof typeof driftSubcommands, (request: DriftRequest) => Promise<void>>> = {
   check: async (request) => (await import("./lib/drift-check.ts").catch(packageMissing)).check(request),
   repair: async (request) => (await import("./lib/drift-repair.ts").catch(packageMissing)).repair(request),
   adopt: async (request) => (await import("./lib/drift-adopt.ts").catch(packageMissing)).adopt(request),
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const flags = parseArguments(argv, commandLine);
-  const [word = "check", ...words] = flags._;
-  const subcommand = subcommands[word];
-  if (!subcommand) throw usage(commandLine, `"${word}" is none of ${Object.keys(subcommands).join(", ")}`);
+  const { name, words, flags } = parseSubcommand(argv, commandLine, driftSubcommands, "check");
   if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const directory = process.cwd();
-  await subcommand({ settings: await loadConfig(directory), directory, flags, words });
+  await subcommands[name]({ settings: await loadConfig(directory), directory, flags, words });
 }
 
 await runIfMain(import.meta, main);

@@ -78,6 +78,28 @@ describe("drop-without-deprecation", () => {
       files: only(migration("drop table t;\ncreate table t (a int);")),
       found: [dropped(`${first}:2:1`, "table t is dropped")],
     },
+    {
+      name: "what IF NOT EXISTS need not have made",
+      files: only(
+        migration(
+          "create table if not exists t (a int);\ndrop table t;\ncreate table if not exists u as select 1 as a;\ndrop table u;\n" +
+            "alter table v add column if not exists a int;\nalter table v drop column a;",
+        ),
+      ),
+      found: [
+        dropped(`${first}:3:1`, "table t is dropped"),
+        dropped(`${first}:5:1`, "table u is dropped"),
+        dropped(`${first}:7:15`, "column v.a is dropped"),
+      ],
+    },
+    {
+      name: "all that a role owns, and a value of a type",
+      files: only(migration("drop owned by app, old;\nalter type s.mood rename value 'fine' to 'good';")),
+      found: [
+        dropped(`${first}:2:1`, "property of app and old is dropped"),
+        dropped(`${first}:3:1`, "value fine of the type s.mood becomes good"),
+      ],
+    },
     { name: "the down section may", files: only(migration("create table t (a int);", "drop table u;")), found: [] },
     {
       name: "a text or a function that says so",
@@ -317,6 +339,27 @@ describe("-- dbops:allow", () => {
       `${first}:3:1 syntax: syntax error at or near "selct"`,
     ]);
   });
+});
+
+test("a table that IF NOT EXISTS need not have made cannot", async () => {
+  const made = ["create table if not exists t (a int);", 'create table if not exists s."Ü" as select 1 as a;'];
+  const statements = ["t", 's."Ü"'].flatMap((table) => [
+    `alter table ${table} alter column a type bigint;`,
+    `alter table ${table} add constraint c check (a > 0);`,
+    `create index on ${table} (a);`,
+    `truncate ${table};`,
+  ]);
+  const rulesIn = async (sql: string[]) =>
+    (await lint(only(migration(sql.join("\n"))))).findings.map(({ line, rule }) => `${line} ${rule}`);
+  expect(await rulesIn([...made, ...statements])).toEqual(
+    [4, 8].flatMap((line) => [
+      `${line} changing-column-type`,
+      `${line + 1} constraint-missing-not-valid`,
+      `${line + 2} require-concurrent-index-creation`,
+      `${line + 3} truncate`,
+    ]),
+  );
+  expect(await rulesIn([...made.map((sql) => sql.replace("if not exists ", "")), ...statements])).toEqual([]);
 });
 
 test("a table that the file has made itself can be changed at will", async () => {

@@ -9,7 +9,7 @@ import { nameOf, nextVersion } from "../scripts/lib/migrate-new.ts";
 import { formatStatus } from "../scripts/lib/migrate-status.ts";
 import { formatApplied, formatPlan } from "../scripts/lib/migrate-up.ts";
 import { type MigrationFile, parseMigration, readMigrations } from "../scripts/lib/migration-file.ts";
-import { indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
+import { type InvalidIndex, indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
 import {
   downFailed,
   interruptedIn,
@@ -19,8 +19,9 @@ import {
   secondsIn,
   spoiltIn,
 } from "../scripts/lib/migration-outcome.ts";
-import { planUp, type Seen } from "../scripts/lib/migration-plan.ts";
+import { planUp, requireNoneInTheWay, type Seen } from "../scripts/lib/migration-plan.ts";
 import { recordStatements } from "../scripts/lib/migration-record.ts";
+import { requireAppliable } from "../scripts/lib/migration-refusals.ts";
 import { stateOf } from "../scripts/lib/migration-state.ts";
 import { main } from "../scripts/migrate.ts";
 
@@ -84,9 +85,9 @@ describe("planUp()", () => {
       ],
     },
     {
-      name: "an index is not valid that no file makes",
-      state: { invalid: [invalid("x")] },
-      pending: [one, two, three],
+      name: "an index is not valid that a file makes: only under the lock it is known whether that is another runner's",
+      state: { applied: ["1", "2"], invalid: [invalid("three_id")] },
+      pending: [three],
       warnings: [],
     },
   ])("$name", ({ state, pending, warnings }) => {
@@ -101,20 +102,75 @@ describe("planUp()", () => {
     );
     expect(await refusal(() => planUp([one, two, three], seen({ applied: ["3"] })))).toContain("1, 2 are older than 3");
   });
+});
+
+describe("requireNoneInTheWay()", () => {
+  const index = file("4_index.sql", "create unique index concurrently one_id on one (id);", concurrent(""));
+  const inPsql = (sql: string) => `psql: ${sql}`;
+  const says = (...found: InvalidIndex[]) =>
+    refusal(() => requireNoneInTheWay(found, [one, index], "Nothing was migrated", inPsql));
 
   test("refuses an index that is there, not valid, and about to be taken for the real one", async () => {
-    const again = file(
-      "4_index.sql",
-      "create unique index concurrently if not exists one_id on one (id);",
-      concurrent(""),
-    );
-    const state = seen({ applied: ["1"], invalid: [invalid("one_id")] });
-    expect(await refusal(() => planUp([one, again], state))).toBe(
+    expect(await says(invalid("one_id"))).toBe(
       `3 Nothing was migrated: migrations/4_index.sql makes the index public.one_id, which is there, left by a run that failed, and not valid
-  next: in psql: drop index concurrently public.one_id;
+  next: psql: drop index concurrently public.one_id;
   next: the same command again
   read: docs/runbook/migration-failed.md`,
     );
+    expect(await says(invalid("other"))).toBe("not refused");
+  });
+
+  test("does not have anybody drop what somebody is building", async () => {
+    expect(await says({ ...invalid("one_id"), isBeingBuilt: true, builtBy: 4711 })).toBe(
+      `4 Nothing was migrated: migrations/4_index.sql makes the index public.one_id, which Postgres process 4711 is building just now
+  next: the same command again, when it has ended
+  read: docs/runbook/migration-failed.md`,
+    );
+  });
+});
+
+describe("what is not even begun", () => {
+  const without = { options: " transaction:false" };
+  const says = (...files: MigrationFile[]) =>
+    refusal(() => requireAppliable(files, "up", "Nothing was migrated").then(() => files));
+
+  test("is said all at once, with the place", async () => {
+    const files = [
+      one,
+      file("2_half.sql", "create table c5 (id int); COMMIT;\nselect nope;"),
+      file("3_two.sql", "insert into one values (1);\ninsert into one values (2);", without),
+      file("4_index.sql", "create index concurrently if not exists i on one (id);", without),
+    ];
+    expect(await says(...files)).toBe(
+      `2 Nothing was migrated: 2_half.sql, 3_two.sql, 4_index.sql do what dbmate would not apply as it looks
+  | 2_half.sql:4: COMMIT ends or nests the transaction of dbmate (transaction-control)
+  | 3_two.sql:5: when this statement fails, the one before it stays, and the file cannot be applied again (several-without-transaction)
+  | 4_index.sql:4: an INVALID index that a failed run has left would be taken for this one (concurrently-if-not-exists)
+  next: bun scripts/migrate.ts lint migrations/2_half.sql migrations/3_two.sql migrations/4_index.sql
+  read: docs/migrations.md`,
+    );
+  });
+
+  test.each([
+    ["rollback", file("1_x.sql", "create table c3 (id int);\nrollback;"), "refused"],
+    ["end", file("1_x.sql", "create table c3 (id int); end;"), "refused"],
+    ["prepare transaction", file("1_x.sql", "prepare transaction 'x';"), "refused"],
+    ["a savepoint", file("1_x.sql", "savepoint a; select 1; rollback to a; release a;"), "not refused"],
+    ["the word in a function", file("1_x.sql", "do $$ begin commit; end $$;", without), "not refused"],
+    ["what its way back does", file("1_x.sql", "select 1;", { down: "drop table x; commit;" }), "not refused"],
+    ["what nobody can parse", file("1_x.sql", "create tabel oops (); commit;"), "not refused"],
+    [
+      "two statements that somebody has allowed",
+      file("1_x.sql", "analyze;\n-- dbops:allow several-without-transaction twice is harmless\nanalyze;", without),
+      "not refused",
+    ],
+    [
+      "an end of the transaction that somebody has allowed",
+      file("1_x.sql", "-- dbops:allow transaction-control I know\ncommit;"),
+      "refused",
+    ],
+  ])("%s: %#", async (_, made, becomes) => {
+    expect((await says(made)) === "not refused" ? "not refused" : "refused").toBe(becomes);
   });
 });
 
@@ -276,7 +332,11 @@ describe("another try", () => {
   const timeout = "pq: canceling statement due to lock timeout (55P03)";
   const alone = (sql: string) => file("2_two.sql", sql, { options: " transaction:false" });
   test.each([
-    { name: "a lock that somebody has", given: { end: ended("2_two.sql", timeout) }, may: true },
+    {
+      name: "a lock that somebody has",
+      given: { end: ended("2_two.sql", timeout), pending: [one, file("2_two.sql", "lock table one;")] },
+      may: true,
+    },
     { name: "any other error", given: { end: ended("2_two.sql", "pq: division by zero (22012)") }, may: false },
     { name: "an index was left behind", given: { end: ended("2_two.sql", timeout), spoilt: ["x"] }, may: false },
     { name: "nobody knows which file", given: { end: { code: 2, lines: [`Error: ${timeout}`] } }, may: false },
@@ -298,8 +358,27 @@ describe("another try", () => {
       given: { end: ended("2_two.sql", timeout), pending: [one, alone("do $$ begin commit; lock table one; end $$;")] },
       may: false,
     },
-  ])("$name: $may", ({ given, may }) => {
-    expect(mayTryAgain(outcome(given as Partial<Outcome>))).toBe(may);
+  ])("$name: $may", async ({ given, may }) => {
+    expect(await mayTryAgain(outcome(given as Partial<Outcome>))).toBe(may);
+  });
+
+  const whole = { end: ended("2_two.sql", timeout) };
+  test.each([
+    ["insert into one values (7); commit; begin; alter table one add column z int;", false],
+    ["insert into one values (7); end; lock table one;", false],
+    ["insert into one values (7); prepare transaction 'x'; lock table one;", false],
+    ["do $$ begin perform 'commit;'; end $$; lock table one;", true],
+    ["create tabel oops (); lock table one;", false],
+  ])("with a transaction: %s", async (sql, may) => {
+    expect(await mayTryAgain(outcome({ ...whole, pending: [one, file("2_two.sql", sql)] }))).toBe(may);
+  });
+  test.each([
+    ["/* x */ do $$ begin commit; lock table one; end $$;", false],
+    ["-- x\ncall fill();", false],
+    ["select 1; call fill();", false],
+    ["update one set id = id + 1;", true],
+  ])("without one: %s", async (sql, may) => {
+    expect(await mayTryAgain(outcome({ ...whole, pending: [one, alone(sql)] }))).toBe(may);
   });
 });
 
@@ -455,6 +534,7 @@ test("a file that is not UTF-8 is refused: it would be sent as something else", 
 
 test("a file's name and sum go into SQL as they are, however nasty", () => {
   const statements = recordStatements([{ version: "1", file: "1_o'clock.sql", sha256: "ab" }]);
-  expect(statements).toContain("values ('1', '1_o''clock.sql', 'ab')");
+  // Quoted once more, as the text of a DO.
+  expect(statements).toContain("values (''1'', ''1_oclock.sql, ab)");
   expect(recordStatements([], [])).toBe("begin; commit;");
 });

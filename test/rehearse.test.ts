@@ -41,9 +41,9 @@ describe("statementsOf()", () => {
 });
 
 describe("reachesFurther()", () => {
-  const reach = async (sql: string) => {
+  const reach = async (sql: string, transaction = true) => {
     const [statement] = await statementsOf(migration("20261101000000_x.sql", sql).sections[0]!.up);
-    return reachesFurther(statement!);
+    return reachesFurther(statement!, transaction);
   };
   test.each([
     ["create role reader", "CREATE ROLE"],
@@ -64,8 +64,45 @@ describe("reachesFurther()", () => {
     ["select dblink_exec('x', 'y')", "dblink_exec"],
     ["select pg_terminate_backend(pid) from pg_stat_activity", "pg_terminate_backend"],
     ["nobody can parse: create role x", "create role"],
+    ["do $$ begin grant pg_read_all_data to app; end $$", "grant pg_read_all_data to"],
+    ["do $$ begin execute 'grant reporting to app'; end $$", "grant reporting to"],
+    ["do $$ begin execute format('revoke %I from %I', 'a', 'b'); end $$", "revoke %I from"],
+    ["do $$ begin grant/* so */reporting -- why\n to app; end $$", "grant/* so */reporting -- why\n to"],
+    ["do $$ begin create /* so */ role x; end $$", "create   role"],
+    [
+      "create function f() returns void language plpgsql as $$ begin alter role app set work_mem = '1MB'; end $$",
+      "alter role",
+    ],
+    ["create procedure f() language plpgsql as $$ begin perform pg_cancel_backend(1); end $$", "pg_cancel_backend"],
+    ["create function f() returns void language c as 'lib', 'f'", "LANGUAGE c"],
+    ["do language plpython3u $$ import os $$", "LANGUAGE plpython3u"],
+    ["load 'auto_explain'", "LOAD 'AUTO_EXPLAIN'"],
+    ["select pg_drop_replication_slot('x')", "pg_drop_replication_slot"],
+    ["select pg_create_logical_replication_slot('x', 'pgoutput')", "pg_create_logical_replication_slot"],
+    ['select pg_catalog."pg_reload_conf"()', "pg_reload_conf"],
+    ["select lo_export(1, '/tmp/x')", "lo_export"],
+    ["select pg_stat_reset_shared('bgwriter')", "pg_stat_reset_shared"],
+    ["select net.http_post('https://example.com')", "http_post"],
+    ["copy a to '/tmp/x'", "COPY … TO a file"],
+    ["do $$ begin copy a to '/tmp/x'; end $$", "copy a to"],
+    ["update pg_database set datallowconn = false", "update pg_database"],
+    ['delete from only pg_catalog."pg_auth_members"', 'delete from only pg_catalog."pg_auth_members'],
+    ["lock table pg_authid", "lock table pg_authid"],
+    ["reindex system", "REINDEX SYSTEM"],
+    ["grant set on parameter work_mem to app", "GRANT SET"],
+    ["create server other foreign data wrapper postgres_fdw", "CREATE SERVER"],
+    ["alter foreign data wrapper postgres_fdw handler postgres_fdw_handler", "ALTER FOREIGN"],
+    ["create user mapping for app server other", "CREATE USER"],
+    ["commit", "COMMIT"],
+    ["prepare transaction 'x'", "PREPARE TRANSACTION"],
   ])("%s", async (sql, words) => {
     expect(await reach(sql)).toBe(words);
+  });
+  test.each([
+    ["call fill()", "CALL"],
+    ["do $$ begin execute 'al' || 'ter role app superuser'; end $$", "execute"],
+  ])("without a transaction nobody can look before it counts: %s", async (sql, words) => {
+    expect([await reach(sql, false), await reach(sql)]).toEqual([words, undefined]);
   });
   test.each([
     "create table roles (id int)",
@@ -75,7 +112,15 @@ describe("reachesFurther()", () => {
     "alter table accounts owner to me",
     "do $$ begin update accounts set role = 'user'; end $$",
     "create function f() returns void language sql as 'select pg_sleep(1)'",
-    "copy a to '/tmp/x'",
+    "do $$ begin grant select on a to app; revoke all on a from app; end $$",
+    "do language plpgsql $$ begin update a set b = 1; commit; end $$",
+    "select * from pg_database",
+    "savepoint a",
+    "release a",
+    "rollback to a",
+    "reindex table a",
+    "copy a from '/tmp/x'",
+    "select pg_stat_reset()",
     "create extension dblink",
   ])("stays at home: %s", async (sql) => {
     expect(await reach(sql)).toBeUndefined();

@@ -2,7 +2,7 @@
 import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { migrate, migrationFailure, sslmodeFor } from "./dbmate.ts";
+import { migrate, migrationFailure } from "./dbmate.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { Place } from "./place.ts";
 import { run } from "./run.ts";
@@ -68,8 +68,7 @@ async function throughStack({ place, target, toVersion, onLine }: Migrating): Pr
 
 async function fromHere({ place, directory, target, toVersion, interrupted, onLine }: Migrating): Promise<void> {
   const connection = place.connection!;
-  const sslmode = sslmodeFor(connection);
-  const job = { project: directory, database: { ...connection, database: target }, interrupted, onLine, sslmode };
+  const job = { project: directory, database: { ...connection, database: target }, interrupted, onLine };
   if (!toVersion) return await migrate(job);
   const files = await mkdtemp(join(tmpdir(), "dbops-migrations-"));
   try {

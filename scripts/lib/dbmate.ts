@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { exitCodes, Failure } from "./failure.ts";
-import { isLoopback } from "./place.ts";
+import { connectionEnvironment, type Direct, isLoopback, type Place } from "./place.ts";
 import type { Connection } from "./postgres.ts";
 import { start } from "./run.ts";
 import { within } from "./wait.ts";
@@ -10,33 +10,24 @@ import { within } from "./wait.ts";
 type Migration = {
   /** Whose node_modules hold dbmate and whose migrations/ are applied. */
   project: string;
-  database: Connection;
+  database: Direct;
   interrupted: AbortSignal;
   onLine: (line: string) => void;
   /** Instead of all of migrations/: a folder with some of its files. */
   files?: string;
-  /** Default "disable": the database is on this machine. */
-  sslmode?: string;
 };
 
 const migrateSeconds = 600;
+export const timeoutsFor = (lockSeconds: number) => `-c lock_timeout=${lockSeconds}s -c statement_timeout=0`;
 /** As in compose.yaml, where the reason stands. */
-export const timeouts = "-c lock_timeout=5s -c statement_timeout=0";
+export const timeouts = timeoutsFor(5);
 
 /**
  * Applies what is pending, oldest first; `--strict` refuses a file older than one already applied.
  * @throws {Failure} with dbmate's whole output: its last file and the SQL error.
  */
-export async function migrate({
-  project,
-  database,
-  interrupted,
-  onLine,
-  files,
-  sslmode = "disable",
-}: Migration): Promise<void> {
+export async function migrate({ project, database, interrupted, onLine, files }: Migration): Promise<void> {
   const lines: string[] = [];
-  const { user, password } = database;
   const program = await start({
     // Without an .env file of its own: it would refuse values that Compose accepts.
     argv: [
@@ -45,17 +36,14 @@ export async function migrate({
       "",
       "--migrations-dir",
       files ?? "migrations",
+      "--migrations-table",
+      "schema_migrations",
       "--no-dump-schema",
       "up",
       "--strict",
     ],
     directory: project,
-    environment: {
-      DATABASE_URL: databaseUrl(database, sslmode),
-      PGUSER: user,
-      PGPASSWORD: password,
-      PGOPTIONS: timeouts,
-    },
+    environment: dbmateEnvironment(database, process.env),
     onLine: (line) => {
       lines.push(line);
       if (!isUntrue(line)) onLine(line);
@@ -69,17 +57,64 @@ export async function migrate({
   if (code !== 0) throw migrationFailure(lines, code);
 }
 
-/** User and password go in by their variables. An IPv6 address stands in brackets in a URL. */
-export function databaseUrl({ host, port, database }: Connection, sslmode: string): string {
+type Address = Pick<Connection, "host" | "port" | "database">;
+
+/** User and password go in by their variables. An IPv6 address stands in brackets in a URL, the folder of a socket nowhere. */
+export function databaseUrl({ host, port, database }: Address, sslmode: string): string {
+  const name = encodeURIComponent(database);
+  if (isSocket(host)) return `postgres:///${name}?host=${encodeURIComponent(host)}&port=${port}&sslmode=${sslmode}`;
   const address = host.includes(":") ? `[${host}]` : host;
-  return `postgres://${address}:${port}/${encodeURIComponent(database)}?sslmode=${sslmode}`;
+  return `postgres://${address}:${port}/${name}?sslmode=${sslmode}`;
 }
 
-/** dbmate does not try the one and then the other. Unencrypted only where it stays here, or where somebody says so. */
-export function sslmodeFor({ host, variables }: Connection & { variables?: Readonly<Record<string, string>> }): string {
-  const asked = variables?.PGSSLMODE;
+const isSocket = (host: string) => host.startsWith("/");
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** As psql takes it: from the URL, else from the environment. Unencrypted only where it stays here, or where somebody says so. */
+export function sslmodeFor({ host, variables }: Direct, environment: Environment): string {
+  const asked = variables?.PGSSLMODE ?? environment.PGSSLMODE;
   if (asked && asked !== "prefer" && asked !== "allow") return asked;
-  return isLoopback(host) ? "disable" : "require";
+  return isLoopback(host) || isSocket(host) ? "disable" : "require";
+}
+
+/**
+ * Leads dbmate to the database that psql reaches, and as safely: its driver reads the same variables, and the URL counts most.
+ * @param environment ours, which the result is laid over.
+ */
+export function dbmateEnvironment(
+  connection: Direct,
+  environment: Environment,
+  limits = timeouts,
+): Record<string, string | undefined> {
+  const ownVariables = Object.keys(environment).filter((name) => name.startsWith("DBMATE_"));
+  const asked = connection.variables?.PGOPTIONS;
+  const options = asked === undefined ? [environment.PGOPTIONS, limits] : [limits, asked];
+  return {
+    ...connectionEnvironment(connection),
+    ...Object.fromEntries(ownVariables.map((name) => [name, undefined])),
+    // What the URL says already, and what the driver does not know: see requireForDbmate().
+    ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined },
+    DATABASE_URL: databaseUrl(connection, sslmodeFor(connection, environment)),
+    PGOPTIONS: options.filter(Boolean).join(" "),
+  };
+}
+
+/** @throws {Failure} exit 2 where psql is told to be more careful than dbmate can be. */
+export function requireForDbmate({ connection }: Pick<Place, "connection">, environment: Environment): void {
+  if (!connection) return;
+  const { PGCHANNELBINDING: ofUrl } = connection.variables ?? {};
+  const { PGCHANNELBINDING = "", PGREQUIREAUTH = "" } = environment;
+  const asked = [
+    ...(ofUrl === "require" ? ["channel_binding=require"] : []),
+    ...(ofUrl === undefined && PGCHANNELBINDING === "require" ? ["PGCHANNELBINDING=require"] : []),
+    ...(PGREQUIREAUTH ? [`PGREQUIREAUTH=${PGREQUIREAUTH}`] : []),
+  ];
+  if (asked.length === 0) return;
+  const why = `${asked.join(" and ")} is for psql alone: dbmate connects without it`;
+  throw new Failure("Cannot migrate", why, ["leave it out, and say instead: sslmode=verify-full"], {
+    exitCode: exitCodes.usage,
+  });
 }
 
 /** What to say about a dbmate that has failed: the file, the SQL error, and its output from that file on. */

@@ -1,7 +1,7 @@
-// The rule drop-without-deprecation: what an app may use goes only after an earlier file has called it deprecated. Pure.
+// The rules drop-without-deprecation and truncate: what an app may use goes only after an earlier file has called it deprecated. Pure.
 // That is a comment in the database, `comment on column t.c is 'deprecated: …'`, so that everybody who looks at it can read it too.
 import type { Node } from "libpg-query";
-import { nameOf, namesIn, type Relation, relationKinds, relationOf } from "./lint-names.ts";
+import { nameOf, namesIn, newTable, type Relation, relationKinds, relationOf, textsOf } from "./lint-names.ts";
 import { type Finding, finding, type Position } from "./lint-rules.ts";
 import { commandPositions, type ParsedFile, type Statement } from "./lint-sql.ts";
 
@@ -49,11 +49,34 @@ function noteComment(deprecated: Set<string>, node: Node): void {
 function lintStatement(doing: Doing, statement: Statement): Finding[] {
   const { node, start } = statement;
   const { made } = doing;
-  if ("CreateStmt" in node) {
-    made.add(relationOf(node.CreateStmt.relation!));
-  } else if ("DropStmt" in node) {
+  const table = newTable(node);
+  if (table) made.add(table);
+  if ("DropStmt" in node) {
     const { removeType = "", objects = [] } = node.DropStmt;
     return objects.flatMap((object) => lintDropped(doing, start, removeType, namesIn(object)));
+  } else if ("DropOwnedStmt" in node) {
+    const roles = (node.DropOwnedStmt.roles ?? []).map((role) => ("RoleSpec" in role && role.RoleSpec.rolename) || "");
+    return gone(
+      doing,
+      start,
+      "property of",
+      [roles.join(" and ")],
+      "is dropped",
+      "drop what is to go, each by its name",
+    );
+  } else if ("TruncateStmt" in node) {
+    return lintTruncate(doing, statement, node.TruncateStmt);
+  } else if ("AlterEnumStmt" in node && node.AlterEnumStmt.oldVal) {
+    const { oldVal, newVal, typeName } = node.AlterEnumStmt;
+    const advice = "add a new value, and change over as the guide shows";
+    return gone(
+      doing,
+      start,
+      "value",
+      [`${oldVal} of the type ${nameOf(textsOf(typeName))}`],
+      `becomes ${newVal}`,
+      advice,
+    );
   } else if ("RenameStmt" in node && node.RenameStmt.relation) {
     const { renameType = "", relationType = "", relation, subname, newname } = node.RenameStmt;
     const from = relationOf(relation);
@@ -73,16 +96,32 @@ function lintStatement(doing: Doing, statement: Statement): Finding[] {
     const table = relationOf(relation);
     const places = commandPositions(statement, relation);
     return cmds.flatMap((cmd, index) => {
-      const { subtype, name, def } = "AlterTableCmd" in cmd ? cmd.AlterTableCmd : {};
-      if (subtype === "AT_AddColumn" && def && "ColumnDef" in def) made.add(`${table}.${def.ColumnDef.colname}`);
+      const { subtype, name, def, missing_ok } = "AlterTableCmd" in cmd ? cmd.AlterTableCmd : {};
+      if (subtype === "AT_AddColumn" && !missing_ok && def && "ColumnDef" in def)
+        made.add(`${table}.${def.ColumnDef.colname}`);
       if (subtype !== "AT_DropColumn") return [];
       return gone(doing, places[index] ?? start, "column", [`${table}.${name}`, table], "is dropped");
     });
-  } else {
-    const view = viewIn(node);
-    if (view) made.add(view);
+  } else if ("ViewStmt" in node) {
+    made.add(relationOf(node.ViewStmt.view!));
   }
   return [];
+}
+
+type Truncate = Extract<Node, { TruncateStmt: unknown }>["TruncateStmt"];
+
+function lintTruncate(
+  { file, made, deprecated }: Doing,
+  { start }: Statement,
+  { relations, behavior }: Truncate,
+): Finding[] {
+  const tables = (relations ?? []).flatMap((relation) => ("RangeVar" in relation ? relationOf(relation.RangeVar) : []));
+  // That has a rule of its own.
+  const used = tables.filter((table) => !made.has(table) && !deprecated.has(table) && table !== "schema_migrations");
+  if (used.length === 0) return [];
+  const others = behavior === "DROP_CASCADE" ? ", and whatever refers to them" : "";
+  const message = `it empties ${used.join(" and ")}${others}: the version of the app that runs meanwhile may need the rows`;
+  return [finding(file, start, "truncate", message)];
 }
 
 function lintDropped(doing: Doing, at: Position, removeType: string, names: readonly string[]): Finding[] {
@@ -98,10 +137,17 @@ function moved(doing: Doing, at: Position, kind: string, from: Relation, to: Rel
 }
 
 /** @param names its own, and that of its table: what that is, its columns are too. */
-function gone({ file, made, deprecated }: Doing, at: Position, kind: string, names: string[], how: string): Finding[] {
+function gone(
+  { file, made, deprecated }: Doing,
+  at: Position,
+  kind: string,
+  names: string[],
+  how: string,
+  otherAdvice?: string,
+): Finding[] {
   if (names.some((name) => made.has(name) || deprecated.has(name))) return [];
   const name = names[0]!.replace(/^schema /, "");
   const message = `the ${kind} ${name} ${how}, and the version of the app that runs meanwhile may use it`;
-  const advice = `in an earlier deploy: comment on ${kind} ${name} is 'deprecated: …';`;
+  const advice = otherAdvice ?? `in an earlier deploy: comment on ${kind} ${name} is 'deprecated: …';`;
   return [finding(file, at, "drop-without-deprecation", message, advice)];
 }

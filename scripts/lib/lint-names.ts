@@ -10,6 +10,17 @@ export const nameOf = (parts: readonly string[]): string =>
 export const relationOf = ({ schemaname, relname }: RangeVar): Relation =>
   nameOf([...(schemaname ? [schemaname] : []), relname!]);
 
+/** What a statement makes that holds rows; not where IF NOT EXISTS may mean one that is there already. */
+export function newTable(node: Node): Relation | undefined {
+  if ("CreateStmt" in node) {
+    const { relation, if_not_exists } = node.CreateStmt;
+    return if_not_exists ? undefined : relationOf(relation!);
+  }
+  if (!("CreateTableAsStmt" in node)) return undefined;
+  const { into, if_not_exists } = node.CreateTableAsStmt;
+  return if_not_exists ? undefined : relationOf(into!.rel!);
+}
+
 /** Of a list of words. */
 export const textsOf = (nodes: readonly Node[] = []): string[] =>
   nodes.flatMap((node) => ("String" in node ? [node.String.sval ?? ""] : []));

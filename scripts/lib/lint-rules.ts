@@ -108,6 +108,11 @@ export const rules = {
     ...{ severity: "error", about: "safety" },
     advice: "deprecate it in an earlier deploy",
   },
+  truncate: {
+    ...{ severity: "error", about: "safety" },
+    advice:
+      "delete the rows that nobody needs any more, in batches; or say why the line is right: -- dbops:allow truncate REASON",
+  },
   "foreign-key-without-index": {
     ...{ severity: "warning", about: "safety" },
     advice: "create an index that begins with these columns, in this file or in another one",
@@ -140,10 +145,6 @@ export const rules = {
   "ban-drop-not-null": {
     ...{ severity: "warning", about: "safety" },
     advice: "see that every version that runs can read a null, then allow the line",
-  },
-  "ban-truncate-cascade": {
-    ...{ severity: "error", about: "safety" },
-    advice: "name the tables, each of them, without CASCADE",
   },
   "changing-column-type": {
     ...{ severity: "error", about: "safety" },

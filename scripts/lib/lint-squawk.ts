@@ -3,8 +3,9 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Node, RangeVar } from "libpg-query";
 import { exitCodes, Failure } from "./failure.ts";
-import { relationOf } from "./lint-names.ts";
+import { newTable, relationOf } from "./lint-names.ts";
 import { type Finding, finding, type Position, type RuleName } from "./lint-rules.ts";
 import type { ParsedFile, ParsedSection, Statement } from "./lint-sql.ts";
 import { installCommand } from "./packages.ts";
@@ -20,7 +21,6 @@ const messages = {
   "ban-alter-domain-with-add-constraint": "every table with the domain is read, and takes no writes meanwhile",
   "ban-drop-database": "it drops a database",
   "ban-drop-not-null": "the version of the app that runs meanwhile does not expect a null",
-  "ban-truncate-cascade": "it also empties the tables that refer to it, and those that refer to them",
   "changing-column-type":
     "the table may be rewritten, takes neither reads nor writes meanwhile, and the app may not know the type",
   "constraint-missing-not-valid": "all rows are checked, and the table takes neither reads nor writes meanwhile",
@@ -84,7 +84,7 @@ async function judge(
   await mkdir(folder);
   for (const { file, up } of sections) {
     // Empty lines in front: the lines that it names are those of the file.
-    await writeFile(join(folder, file), "\n".repeat(up.section.line - 1) + up.section.sql);
+    await writeFile(join(folder, file), Buffer.concat([Buffer.from("\n".repeat(up.section.line - 1)), shown(up)]));
   }
   const inTransaction = first.up.section.transaction ? ["--assume-in-transaction"] : [];
   const { stdout, stderr } = await run({
@@ -128,10 +128,28 @@ function isOfNewTable(statements: readonly Statement[], { line, column }: Positi
   if (!node || (!("AlterTableStmt" in node) && !("IndexStmt" in node))) return false;
   const { relation } = "AlterTableStmt" in node ? node.AlterTableStmt : node.IndexStmt;
   const name = relation && relationOf(relation);
-  return statements.slice(0, at).some(({ node: before }) => {
-    if ("CreateStmt" in before) return relationOf(before.CreateStmt.relation!) === name;
-    return "CreateTableAsStmt" in before && relationOf(before.CreateTableAsStmt.into!.rel!) === name;
-  });
+  return statements.slice(0, at).some(({ node: before }) => newTable(before) === name);
+}
+
+/** squawk takes what IF NOT EXISTS names for made, and for empty. So it is shown another name there, as long as the true one. */
+function shown({ section, statements }: ParsedSection): Buffer {
+  const bytes = Buffer.from(section.sql);
+  for (const { node, tokens } of statements) {
+    const name = perhapsNewTable(node);
+    if (!name) continue;
+    const at = tokens.findIndex(({ start }) => start >= (name.location ?? 0));
+    const { start, end, text } = tokens[at + (name.schemaname === undefined ? 0 : 2)]!;
+    const quote = text.indexOf('"');
+    bytes.fill("x", start + quote + 1, quote < 0 ? end : end - 1);
+  }
+  return bytes;
+}
+
+function perhapsNewTable(node: Node): RangeVar | undefined {
+  if ("CreateStmt" in node && node.CreateStmt.if_not_exists) return node.CreateStmt.relation;
+  return "CreateTableAsStmt" in node && node.CreateTableAsStmt.if_not_exists
+    ? node.CreateTableAsStmt.into?.rel
+    : undefined;
 }
 
 const isOurs = (name: string): name is keyof typeof messages => Object.hasOwn(messages, name);

@@ -6,6 +6,7 @@ import { readMigrations } from "./migration-file.ts";
 import { look } from "./migration-look.ts";
 import type { AppliedFile } from "./migration-outcome.ts";
 import { planUp, type UpPlan } from "./migration-plan.ts";
+import { packageMissing } from "./packages.ts";
 import { openPlace, type Place } from "./place.ts";
 import { inDatabase } from "./psql.ts";
 import { asTyped } from "./runtime.ts";
@@ -23,6 +24,10 @@ export async function up({ settings, directory, flags }: MigrateRequest): Promis
     for (const warning of plan.warnings) console.error(`warning: ${warning}`);
     const pending = plan.pending.map(({ version, file }) => ({ version, file }));
     const { warnings } = plan;
+    if (pending.length > 0) {
+      const { requireAppliable } = await import("./migration-refusals.ts").catch(packageMissing);
+      await requireAppliable(plan.pending, "up", "Nothing was migrated");
+    }
     if (flags.plan) return tell(formatPlan(plan, place), { environment, database, pending, warnings });
     if (pending.length === 0)
       return tell(formatNothing(place, files.length), { environment, database, applied: [], warnings });

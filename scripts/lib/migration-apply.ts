@@ -2,7 +2,7 @@
 // a look at what the database says, whatever dbmate has said.
 import { asFailure, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
-import { endDbmate, lockMigrations, type MigrationLock, untilDbmateIsGone } from "./migration-lock.ts";
+import { endDbmate, lockMigrations, type MigrationLock, untilDbmateIsGone, whoIsInTheWay } from "./migration-lock.ts";
 import { look } from "./migration-look.ts";
 import {
   type AppliedFile,
@@ -13,11 +13,14 @@ import {
   secondsIn,
   spoiltIn,
 } from "./migration-outcome.ts";
-import { planUp, type Seen } from "./migration-plan.ts";
+import { type Part, partsOf } from "./migration-parts.ts";
+import { planUp, requireNoneInTheWay, type Seen } from "./migration-plan.ts";
 import { forget, record } from "./migration-record.ts";
 import { type DbmateEnd, runDbmate } from "./migration-run.ts";
 import type { Place } from "./place.ts";
+import { onOneLine } from "./printable.ts";
 import { inDatabase, type Psql, SqlError } from "./psql.ts";
+import { sqlByHand } from "./sql-by-hand.ts";
 import { poll } from "./wait.ts";
 
 export type Applying = {
@@ -36,6 +39,8 @@ export type Applying = {
 /** Lock timeouts of 5 s, with 1, 2 and 4 s in between: what waits behind us for the same table gets its turn. */
 const triesMaximum = 4;
 const lookSeconds = 30;
+const dropSeconds = 60;
+const watchMilliseconds = 1000;
 
 /**
  * @returns what this run has applied, which is nothing where another runner has just done it.
@@ -49,10 +54,11 @@ export async function applyPending(job: Applying): Promise<AppliedFile[]> {
     const before = await look(lock.psql);
     const { pending } = planUp(files, before);
     if (pending.length === 0) return [];
+    requireNoneInTheWay(before.invalid, pending, "Nothing was migrated", sqlByHand(place));
     const applied = files.filter(({ version }) => before.applied.includes(version));
     await remember(lock.psql, pending, applied, note);
     interrupted.throwIfAborted();
-    return await inTries(job, lock, before, pending);
+    return await inParts(job, lock, before, pending);
   } finally {
     await lock.release();
   }
@@ -71,60 +77,117 @@ async function remember(
   });
 }
 
-async function inTries(
+async function inParts(
   job: Applying,
   lock: MigrationLock,
   before: Seen,
   pending: readonly MigrationFile[],
 ): Promise<AppliedFile[]> {
-  const { note, interrupted } = job;
   const seconds: Record<string, number> = {};
-  let open = pending;
-  for (let tries = 1; ; tries += 1) {
-    const end = await runOnce(job, lock, open);
-    const now = await lookAfter(job, lock, end);
+  for (const part of await partsOf(pending)) {
+    const { end } = await inTries(job, lock, { before, pending, part });
     Object.assign(seconds, secondsIn(end.lines));
-    open = pending.filter(({ version }) => !now.applied.includes(version));
-    const outcome = { pending, applied: now.applied, spoilt: newlyInvalid(before, now), end, tries };
-    if (open.length === 0) return whenDone(outcome, seconds, interrupted);
-    if (tries < triesMaximum && mayTryAgain(outcome) && !interrupted.aborted) {
-      note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${triesMaximum})`);
-      await poll({ seconds: 2 ** (tries - 1), interrupted }, async () => undefined).catch(() => {});
-      if (!interrupted.aborted) continue;
-    }
-    const versions = open.map(({ version }) => version);
-    // A row too many says nothing.
-    await forget(lock.psql, versions).catch(() => {});
-    throw interrupted.aborted ? interruptedIn(outcome, interrupted.reason) : notApplied(outcome);
   }
-}
-
-function whenDone(
-  outcome: Outcome,
-  seconds: Readonly<Record<string, number>>,
-  interrupted: AbortSignal,
-): AppliedFile[] {
-  if (interrupted.aborted) throw interruptedIn(outcome, interrupted.reason);
-  if (outcome.spoilt.length > 0) throw spoiltIn(outcome);
-  return outcome.pending.map(({ version, file }) => {
+  return pending.map(({ version, file }) => {
     const time = seconds[file];
     return { version, file, ...(time !== undefined && { seconds: time }) };
   });
 }
 
+type Wanted = { before: Seen; pending: readonly MigrationFile[]; part: Part };
+
+/** @returns where all of the part is applied, and as it should be. */
+async function inTries(job: Applying, lock: MigrationLock, { before, pending, part }: Wanted): Promise<Outcome> {
+  const { place, note, interrupted } = job;
+  let lines: readonly string[] = [];
+  let open = part.files;
+  for (let tries = 1; ; tries += 1) {
+    const end = await runOnce(job, lock, { ...part, files: open });
+    const now = await lookAfter(job, lock, end);
+    lines = [...lines, ...end.lines];
+    open = part.files.filter(({ version }) => !now.applied.includes(version));
+    const spoilt = newlyInvalid(before, now);
+    const outcome = { pending, applied: now.applied, spoilt, end, tries, byHand: sqlByHand(place) };
+    if (interrupted.aborted) await forgetOpen(lock, pending, now);
+    if (interrupted.aborted) throw interruptedIn(outcome, interrupted.reason);
+    if (open.length === 0) {
+      if (spoilt.length === 0) return { ...outcome, end: { ...end, lines: [...lines] } };
+      await forgetOpen(lock, pending, now);
+      throw spoiltIn(outcome);
+    }
+    const own = now.invalid.filter(({ index, name }) => spoilt.includes(index) && name === part.makes);
+    const others = spoilt.filter((index) => !own.some((one) => one.index === index));
+    if (tries < triesMaximum && (await mayTryAgain({ ...outcome, spoilt: others })) && (await dropOwn(job, own))) {
+      note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${triesMaximum})`);
+      await poll({ seconds: 2 ** (tries - 1), interrupted }, async () => undefined).catch(() => {});
+      if (!interrupted.aborted) continue;
+    }
+    await forgetOpen(lock, pending, now);
+    throw interrupted.aborted ? interruptedIn(outcome, interrupted.reason) : notApplied(outcome);
+  }
+}
+
+/** A row too many says nothing. */
+async function forgetOpen(
+  { psql }: MigrationLock,
+  pending: readonly MigrationFile[],
+  { applied }: Seen,
+): Promise<void> {
+  const versions = pending.map(({ version }) => version).filter((version) => !applied.includes(version));
+  await forget(psql, versions).catch(() => {});
+}
+
+/**
+ * The index that this run has begun and could not end, in a session of its own: it waits for whoever uses the table.
+ * @returns whether nothing of it is left.
+ */
+async function dropOwn({ place, note, interrupted }: Applying, own: Seen["invalid"]): Promise<boolean> {
+  for (const { index } of own) {
+    note(`drops the index that it could not finish: ${index}`);
+    const drop = async (psql: Psql) => {
+      await psql.execute(`set lock_timeout = '${dropSeconds}s'`);
+      await psql.execute(`drop index concurrently ${index}`, dropSeconds + 30);
+      return true;
+    };
+    if (!(await inDatabase(place, place.database, interrupted, drop).catch(() => false))) return false;
+  }
+  return true;
+}
+
 /** Interrupted, it ends, and what it has begun in Postgres as well. */
-async function runOnce(job: Applying, { psql }: MigrationLock, files: readonly MigrationFile[]): Promise<DbmateEnd> {
+async function runOnce(job: Applying, { psql }: MigrationLock, part: Part): Promise<DbmateEnd> {
   const { place, directory, note, interrupted } = job;
+  const { files, lockTimeoutSeconds } = part;
   const onAbort = () => void psql.execute(endDbmate).catch(() => {});
   const onLine = (line: string) => {
     if (line.startsWith("Applying: ")) note(`applying ${line.slice("Applying: ".length)}`);
   };
   interrupted.addEventListener("abort", onAbort);
+  const stopWatching = lockTimeoutSeconds ? noteWaits(psql, note, lockTimeoutSeconds) : () => {};
   try {
-    return await runDbmate({ place, directory, files, words: ["up", "--strict"], interrupted, onLine });
+    const words = ["up", "--strict"] as const;
+    return await runDbmate({ place, directory, files, words, lockTimeoutSeconds, interrupted, onLine });
   } finally {
+    stopWatching();
     interrupted.removeEventListener("abort", onAbort);
   }
+}
+
+/** Says who it is that somebody has to wait for, each once. */
+function noteWaits(psql: Psql, note: Applying["note"], seconds: number): () => void {
+  let told = "";
+  let isAsking = false;
+  const ask = async () => {
+    if (isAsking) return;
+    isAsking = true;
+    const [found] = await psql.rows<{ who: string }>(whoIsInTheWay).catch(() => []);
+    isAsking = false;
+    if (!found || found.who === told) return;
+    told = found.who;
+    note(`waits for ${onOneLine(told)}, at most ${seconds / 60} min; the app does not`);
+  };
+  const timer = setInterval(() => void ask(), watchMilliseconds);
+  return () => clearInterval(timer);
 }
 
 /** When nothing of it can change any more. Postgres may have gone meanwhile, and our session with it. */

@@ -11,6 +11,8 @@ export type InvalidIndex = {
   name: string;
   /** At this moment, CONCURRENTLY. */
   isBeingBuilt: boolean;
+  /** The process that does, where it is known. */
+  builtBy?: number | null;
 };
 
 /**
@@ -18,9 +20,11 @@ export type InvalidIndex = {
  * who builds one nobody sees more than that he is at it, and which tables he holds.
  */
 const listInvalidIndexes = `select c.oid::bigint as oid, format('%I.%I', n.nspname, c.relname) as index, c.relname as name,
-  exists (select from pg_stat_progress_create_index p where p.index_relid = c.oid
-    or p.index_relid is null and exists (select from pg_locks l where l.pid = p.pid and l.relation = i.indrelid)) as "isBeingBuilt"
+  b.pid is not null as "isBeingBuilt", b.pid as "builtBy"
 from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
+left join lateral (select min(p.pid) as pid from pg_stat_progress_create_index p
+  where p.datname = current_database() and (p.index_relid = c.oid
+    or p.index_relid is null and exists (select from pg_locks l where l.pid = p.pid and l.relation = i.indrelid))) b on true
 where not i.indisvalid and c.relkind = 'i' order by 2`;
 
 export const invalidIndexes = (psql: Psql): Promise<InvalidIndex[]> => psql.rows<InvalidIndex>(listInvalidIndexes);

@@ -29,6 +29,14 @@ export const whoMigrates = [
   ") q order by rank limit 1",
 ].join(" ");
 
+/** For whom dbmate waits: "Postgres process 4711 (pg_dump, its transaction since 2026-11-21 03:00:00 UTC)". */
+export const whoIsInTheWay = [
+  "select 'Postgres process ' || b.pid || ' (' || concat_ws(', ', nullif(b.application_name, ''),",
+  "'its transaction since ' || to_char(b.xact_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC') || ')' as who",
+  "from pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid) join pg_stat_activity b on b.pid = p.pid",
+  `where ${isDbmate} order by b.xact_start limit 1`,
+].join(" ");
+
 /** Ends what dbmate is doing in this database. Its transaction is rolled back. */
 export const endDbmate = `select pg_terminate_backend(a.pid) from pg_stat_activity a where ${isDbmate}`;
 

@@ -3,6 +3,7 @@ import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile, Section } from "./migration-file.ts";
 import { dropCommands } from "./migration-plan.ts";
 import type { DbmateEnd } from "./migration-run.ts";
+import { inSomePsql, type SqlByHand } from "./sql-by-hand.ts";
 
 export type AppliedFile = {
   version: string;
@@ -20,23 +21,28 @@ export type Outcome = {
   spoilt: readonly string[];
   end: DbmateEnd;
   tries: number;
+  byHand?: SqlByHand;
 };
 
 /**
- * Whether a lock that somebody else had is all that went wrong. A file without a transaction may have done a part of what it does
- * before, where it is a program: it must not do that twice.
+ * Whether a lock that somebody else had is all that went wrong, and nothing would be done twice: of a file without a transaction, or
+ * with one that it ends by itself, a part may have been done. Postgres' parser knows; what it cannot read is not tried again.
  */
-export function mayTryAgain(outcome: Outcome): boolean {
+export async function mayTryAgain(outcome: Pick<Outcome, "pending" | "applied" | "spoilt" | "end">): Promise<boolean> {
   const { end, spoilt } = outcome;
   if (!isLock(end) || spoilt.length > 0) return false;
   const failed = failedFile(outcome);
-  if (!failed) return false;
-  const { up } = failed.sections[0]!;
-  return isWhole(up) || !(up.transaction || /^\s*(?:do|call|begin|commit|rollback)\b/im.test(up.sql));
+  return failed !== undefined && (await isAllOrNothing(failed.sections[0]!.up));
 }
 
-/** Either all of it is applied or nothing: not where the file ends the transaction by itself. */
-const isWhole = ({ transaction, sql }: Section) => transaction && !/^\s*(?:commit|rollback)\b/im.test(sql);
+async function isAllOrNothing(section: Section): Promise<boolean> {
+  const { statementsOf } = await import("./migration-statements.ts");
+  const statements = await statementsOf(section);
+  if (statements.some(({ node }) => node === undefined || node === "TransactionStmt")) return false;
+  const [first] = statements;
+  // A program may commit in between.
+  return section.transaction || (statements.length === 1 && first!.node !== "DoStmt" && first!.node !== "CallStmt");
+}
 
 const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock timeout|\(55P03\))/.test(line));
 
@@ -44,7 +50,11 @@ const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock
 const isWrong = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*\((?!55P03|57P|08)\w{5}\)$/.test(line));
 
 /** dbmate says what it begins, and "Applied" about the file that has just failed, too. */
-function failedFile({ pending, applied, end }: Outcome): MigrationFile | undefined {
+function failedFile({
+  pending,
+  applied,
+  end,
+}: Pick<Outcome, "pending" | "applied" | "end">): MigrationFile | undefined {
   const begun = end.lines.findLast((line) => line.startsWith("Applying: "))?.slice("Applying: ".length);
   return pending.find(({ file, version }) => file === begun && !applied.includes(version));
 }
@@ -67,7 +77,7 @@ function seconds(time: string): number {
 
 /** @returns what to throw where not everything is applied. */
 export function notApplied(outcome: Outcome): Failure {
-  const { end, spoilt, tries } = outcome;
+  const { end, spoilt, tries, byHand } = outcome;
   const failed = failedFile(outcome);
   const { line, why } = errorIn(end);
   const at = failed && line ? failed.sections[0]!.up.line + line - 1 : undefined;
@@ -83,7 +93,7 @@ export function notApplied(outcome: Outcome): Failure {
   return new Failure(
     file ? `Cannot apply ${file}${at ? `:${at}` : ""}` : "Cannot migrate",
     `${why}${tried}`,
-    [...dropCommands(spoilt), ...next, "the same command again"],
+    [...dropCommands(spoilt, byHand), ...next, "the same command again"],
     {
       details: [
         ...(source ? [`${at}: ${source}`] : []),
@@ -100,7 +110,7 @@ export function interruptedIn(outcome: Outcome, { what, why }: Failure): Failure
   return new Failure(
     what,
     `${why}, while migrations were applied`,
-    [...dropCommands(outcome.spoilt), "the same command again"],
+    [...dropCommands(outcome.spoilt, outcome.byHand), "the same command again"],
     {
       exitCode: exitCodes.interrupted,
       details: statement(outcome).join("\n"),
@@ -109,9 +119,9 @@ export function interruptedIn(outcome: Outcome, { what, why }: Failure): Failure
 }
 
 /** Where everything is applied: an index that is not valid keeps nothing unique, and answers no query. */
-export function spoiltIn({ spoilt }: Outcome): Failure {
+export function spoiltIn({ spoilt, byHand = inSomePsql }: Pick<Outcome, "spoilt" | "byHand">): Failure {
   const verb = spoilt.length === 1 ? "is" : "are";
-  const next = spoilt.map((index) => `in psql: reindex index concurrently ${index};`);
+  const next = spoilt.map((index) => byHand(`reindex index concurrently ${index};`));
   return new Failure("Everything is applied, but not as it should be", `${spoilt.join(", ")} ${verb} not valid`, next, {
     exitCode: exitCodes.saidNo,
     read: "docs/runbook/migration-failed.md",
@@ -125,16 +135,17 @@ type DownEnd = {
   spoilt: readonly string[];
   /** Of the signal, where it was interrupted. */
   reason: Failure | undefined;
+  byHand?: SqlByHand;
 };
 
 /** Of `migrate down`, where it is still applied. */
-export function downFailed({ file: { file, sections }, end, spoilt, reason }: DownEnd): Failure {
+export function downFailed({ file: { file, sections }, end, spoilt, reason, byHand }: DownEnd): Failure {
   const { line, why } = errorIn(end);
   const { down } = sections[0]!;
-  const stays = isWhole(down!)
+  const stays = down!.transaction
     ? "nothing of it was taken back"
     : "it is not one transaction: what it did until then stays";
-  const next = [...dropCommands(spoilt), "the same command again"];
+  const next = [...dropCommands(spoilt, byHand), "the same command again"];
   if (reason) return new Failure(reason.what, `${reason.why}; ${stays}`, next, { exitCode: exitCodes.interrupted });
   const at = line ? `:${down!.line + line - 1}` : "";
   const correct = isWrong(end) ? [`correct its part under "-- migrate:down"`] : [];
@@ -158,8 +169,9 @@ function statement(outcome: Outcome): string[] {
   ];
 }
 
-const becameOf = (up: Section) =>
-  isWhole(up) ? "taken back whole" : "not one transaction, so what it did until then stays";
+/** One that ends its transaction by itself is refused before: see migration-refusals.ts. */
+const becameOf = ({ transaction }: Section) =>
+  transaction ? "taken back whole" : "not one transaction, so what it did until then stays";
 
 /** "Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)" */
 function errorIn({ lines, code }: DbmateEnd): { line?: number; why: string } {

@@ -3,6 +3,7 @@ import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import { type InvalidIndex, indexesInTheWay } from "./migration-indexes.ts";
 import { stateOf, type Tracked, versionsIn } from "./migration-state.ts";
+import { inSomePsql, type SqlByHand } from "./sql-by-hand.ts";
 
 /** What one look at a database has shown. */
 export type Seen = Tracked & { invalid: readonly InvalidIndex[] };
@@ -14,7 +15,10 @@ export type UpPlan = {
   warnings: readonly string[];
 };
 
-/** @throws {Failure} exit 2 for a file that came too late; 3 for an invalid index that one of them would take for its own. */
+/**
+ * Also without the lock: what is not valid only because another runner builds it just now is none of its business.
+ * @throws {Failure} exit 2 for a file that came too late.
+ */
 export function planUp(files: readonly MigrationFile[], seen: Seen): UpPlan {
   const rows = stateOf(files, seen);
   const late = versionsIn(rows, "out of order");
@@ -28,7 +32,6 @@ export function planUp(files: readonly MigrationFile[], seen: Seen): UpPlan {
   }
   const isPending = new Set(versionsIn(rows, "pending"));
   const pending = files.filter(({ version }) => isPending.has(version));
-  requireNoneInTheWay(seen.invalid, pending, "Nothing was migrated");
   const warnings = rows.flatMap(({ version, file, state }) => {
     if (state === "missing file") return [`${file ?? version} is applied, and there is no such file in migrations/`];
     return state === "edited" ? [`${file} was edited after it had been applied`] : [];
@@ -36,21 +39,35 @@ export function planUp(files: readonly MigrationFile[], seen: Seen): UpPlan {
   return { pending, warnings };
 }
 
-/** @throws {Failure} exit 3 */
+/**
+ * Under the lock: no other runner is at it then. With the index of a run that failed, the file would fail; one that somebody builds by
+ * hand is not valid either, and must not be dropped for that.
+ * @throws {Failure} exit 3 for what has to be dropped, 4 for what has to be waited for.
+ */
 export function requireNoneInTheWay(
   invalid: readonly InvalidIndex[],
   pending: readonly MigrationFile[],
   what: string,
+  byHand: SqlByHand = inSomePsql,
 ): void {
   const inTheWay = indexesInTheWay(invalid, pending);
+  const read = "docs/runbook/migration-failed.md";
+  const beingBuilt = inTheWay.find(({ isBeingBuilt }) => isBeingBuilt);
+  if (beingBuilt) {
+    const { file, index, builtBy } = beingBuilt;
+    const who = builtBy ? `Postgres process ${builtBy}` : "somebody";
+    const why = `migrations/${file.file} makes the index ${index}, which ${who} is building just now`;
+    throw new Failure(what, why, ["the same command again, when it has ended"], { exitCode: exitCodes.locked, read });
+  }
   const [first] = inTheWay;
   if (!first) return;
   const why = `migrations/${first.file.file} makes the index ${first.index}, which is there, left by a run that failed, and not valid`;
-  throw new Failure(what, why, [...dropCommands(inTheWay.map(({ index }) => index)), "the same command again"], {
-    exitCode: exitCodes.saidNo,
-    read: "docs/runbook/migration-failed.md",
-  });
+  const drops = dropCommands(
+    inTheWay.map(({ index }) => index),
+    byHand,
+  );
+  throw new Failure(what, why, [...drops, "the same command again"], { exitCode: exitCodes.saidNo, read });
 }
 
-export const dropCommands = (indexes: readonly string[]) =>
-  indexes.map((index) => `in psql: drop index concurrently ${index};`);
+export const dropCommands = (indexes: readonly string[], byHand: SqlByHand = inSomePsql) =>
+  indexes.map((index) => byHand(`drop index concurrently ${index};`));

@@ -49,10 +49,26 @@ export type Recorded = Pick<MigrationFile, "version" | "file" | "sha256">;
 
 /**
  * One transaction, of which nothing stays when any of it fails.
+ * @param files to be applied. Those that are applied by now are left as they were noted: an edit of them would never be seen again.
  * @param applied by something that notes no sums, such as a plain `docker compose up`: as they are now, where nothing is known of them.
  */
 export const recordStatements = (files: readonly Recorded[], applied: readonly Recorded[] = []) =>
-  ["begin; ", files.length > 0 ? `${recordWithin(files)};\n` : "", firstSeen(applied), "commit;"].join("");
+  ["begin; ", files.length > 0 ? `${recordPending(files)};\n` : "", firstSeen(applied), "commit;"].join("");
+
+/** Asked for as it runs: a statement that names a missing table fails as a whole. */
+function recordPending(files: readonly Recorded[]): string {
+  const insert = (where: string) => `insert into dbops.migration_files (version, file, sha256)
+    select * from (values ${valuesOf(files)}) pending (version, file, sha256) ${where}
+    on conflict (version) do update set file = excluded.file, sha256 = excluded.sha256, recorded_at = now();`;
+  const body = `begin
+  if to_regclass('schema_migrations') is null then
+    ${insert("where true")}
+  else
+    ${insert("where not exists (select from schema_migrations s where s.version::text = pending.version)")}
+  end if;
+end`;
+  return `${createTable};\ndo ${quoteLiteral(body)}`;
+}
 
 function firstSeen(files: readonly Recorded[]): string {
   if (files.length === 0) return "";
@@ -83,5 +99,20 @@ export async function record(psql: Psql, files: readonly Recorded[], applied: re
 /** Of those that are not applied: whoever applies another file of that version without the kit has not edited it. */
 export async function forget(psql: Psql, versions: readonly string[]): Promise<void> {
   if (versions.length === 0) return;
-  await psql.execute(`delete from dbops.migration_files where version in (${versions.map(quoteLiteral).join(", ")})`);
+  await psql.execute(forgetStatement(versions));
+}
+
+/** @param versions at least one. */
+export function forgetStatement(versions: readonly string[]): string {
+  const deletion = `delete from dbops.migration_files n where n.version in (${versions.map(quoteLiteral).join(", ")})`;
+  const body = `begin
+  if to_regclass('dbops.migration_files') is null then
+    return;
+  elsif to_regclass('schema_migrations') is null then
+    ${deletion};
+  else
+    ${deletion} and not exists (select from schema_migrations s where s.version::text = n.version);
+  end if;
+end`;
+  return `do ${quoteLiteral(body)}`;
 }

@@ -1,7 +1,7 @@
 // Runs dbmate with exactly the files that were read and checked, wherever Postgres is: whatever happens to migrations/ meanwhile.
 import { tmpdir } from "node:os";
 import { archive } from "./archive.ts";
-import { databaseUrl, findDbmate, isUntrue, sslmodeFor, timeouts } from "./dbmate.ts";
+import { databaseUrl, dbmateEnvironment, findDbmate, isUntrue, timeoutsFor } from "./dbmate.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import { sessionName } from "./migration-lock.ts";
 import type { Client, Place } from "./place.ts";
@@ -10,10 +10,14 @@ import { within } from "./wait.ts";
 
 export type DbmateRun = {
   place: Place;
+  /** Instead of the one that the app uses. */
+  database?: string;
   /** Of the project: its node_modules have dbmate, where that is not a container. */
   directory: string;
   files: readonly MigrationFile[];
   words: readonly ["up", "--strict"] | readonly ["rollback"];
+  /** Instead of those of everything, where waiting stops nobody. */
+  lockTimeoutSeconds?: number | undefined;
   interrupted: AbortSignal;
   onLine: (line: string) => void;
 };
@@ -35,7 +39,7 @@ const script = [
   `trap 'rm -rf "$folder"' EXIT`,
   `head -c "$2" >"$folder/files.tar" && [ "$(wc -c <"$folder/files.tar")" -eq "$2" ] && tar -x -f "$folder/files.tar" -C "$folder" || exit 126`,
   "program=$3; shift 3",
-  `"$program" --env-file "" --migrations-dir "$folder" --no-dump-schema "$@" </dev/null 3<&- & dbmate=$!`,
+  `"$program" --env-file "" --migrations-dir "$folder" --migrations-table schema_migrations --no-dump-schema "$@" </dev/null 3<&- & dbmate=$!`,
   `{ while read -r _; do :; done; kill "$dbmate"; } <&3 >/dev/null 2>&1 & watch=$!`,
   'code=0; wait "$dbmate" || code=$?',
   'kill "$watch"',
@@ -72,32 +76,22 @@ export async function runDbmate(job: DbmateRun): Promise<DbmateEnd> {
 
 const statusCommand = "bun scripts/migrate.ts status";
 
-function commandFor({ place, directory, words }: DbmateRun, bytes: number): Client & { directory?: string } {
+function commandFor(job: DbmateRun, bytes: number): Client & { directory?: string } {
+  const { place, directory, words, lockTimeoutSeconds, database = place.database } = job;
+  const limits = lockTimeoutSeconds ? timeoutsFor(lockTimeoutSeconds) : undefined;
   if (!place.inStack) {
     const work = [tmpdir(), `${bytes}`, findDbmate(directory), ...words];
-    return { argv: ["sh", "-c", script, "sh", ...work], environment: environmentFor(place), directory };
+    const connection = { ...place.connection!, database };
+    const environment = { ...dbmateEnvironment(connection, process.env, limits), PGAPPNAME: sessionName };
+    return { argv: ["sh", "-c", script, "sh", ...work], environment, directory };
   }
   const compose = ["docker", "compose", "--progress", "quiet", "run"];
-  const options = ["--rm", "--no-deps", "--no-TTY", "--quiet-pull", "--env", `PGAPPNAME=${sessionName}`];
+  // Said here as well: .env may name another one since Postgres was started, and dbmate would make that.
+  const url = databaseUrl({ host: "postgres", port: 5432, database }, "disable");
+  const variables = [`PGAPPNAME=${sessionName}`, `PGDATABASE=${database}`, `DATABASE_URL=${url}`];
+  if (limits) variables.push(`PGOPTIONS=${limits}`);
+  const options = ["--rm", "--no-deps", "--no-TTY", "--quiet-pull", ...variables.flatMap((it) => ["--env", it])];
   // The one place that it can write to.
   const work = ["/dev/shm", `${bytes}`, "dbmate", ...words];
   return place.inStack([...compose, ...options, "--entrypoint", "sh", "migrations", "-c", script, "sh", ...work]);
-}
-
-function environmentFor({ connection }: Place): Record<string, string | undefined> {
-  const { user, password, variables = {} } = connection!;
-  return {
-    ...variables,
-    // What the URL has said already, and what dbmate's driver does not know.
-    ...{
-      PGSSLMODE: undefined,
-      PGSSLNEGOTIATION: undefined,
-      PGCHANNELBINDING: undefined,
-      PGTARGETSESSIONATTRS: undefined,
-    },
-    ...{ PGUSER: user, PGPASSWORD: password, PGAPPNAME: sessionName },
-    DATABASE_URL: databaseUrl(connection!, sslmodeFor(connection!)),
-    // What the URL says comes last, and counts.
-    PGOPTIONS: `${timeouts} ${variables.PGOPTIONS ?? ""}`.trim(),
-  };
 }

@@ -190,20 +190,23 @@ async function composeName(directory: string): Promise<string | undefined> {
 }
 
 /** With what a URL may say beyond the connection itself, as the variables that Postgres' programs read. */
-type Direct = Connection & { variables?: Record<string, string> };
+export type Direct = Connection & { variables?: Record<string, string> };
+
+/** For Postgres' programs and for dbmate alike: the same database, whatever else our own environment says. */
+export const connectionEnvironment = ({ host, port, user, password, database, variables }: Direct) => ({
+  // What would lead elsewhere.
+  ...{ PGHOSTADDR: undefined, PGSERVICE: undefined, PGSERVICEFILE: undefined },
+  ...variables,
+  ...{ PGHOST: host, PGPORT: `${port}`, PGUSER: user, PGPASSWORD: password, PGDATABASE: database },
+});
 
 /** The password stands in the environment of the program, where only its own user can read it. */
-export function directPlace({ host, port, user, password, database, variables }: Direct, environment: string): Place {
+export function directPlace(direct: Direct, environment: string): Place {
+  const { host, port, user, password, database, variables } = direct;
   const client = (words: readonly string[], other = database): Client => ({
     argv: words,
-    environment: {
-      // An address that does not answer would keep us waiting for minutes.
-      PGCONNECT_TIMEOUT: "10",
-      // What would lead elsewhere.
-      ...{ PGHOSTADDR: undefined, PGSERVICE: undefined },
-      ...variables,
-      ...{ PGHOST: host, PGPORT: `${port}`, PGUSER: user, PGPASSWORD: password, PGDATABASE: other },
-    },
+    // An address that does not answer would keep us waiting for minutes.
+    environment: { PGCONNECT_TIMEOUT: "10", ...connectionEnvironment({ ...direct, database: other }) },
   });
   return {
     ...{ name: `${host}:${port}`, environment, database, user, client },

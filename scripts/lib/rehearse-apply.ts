@@ -5,6 +5,7 @@ import type { MigrationFile } from "./migration-file.ts";
 import { asOneQuery, fileFailed, requireNoData } from "./migration-replay.ts";
 import { type Statement, statementsOf } from "./migration-statements.ts";
 import { type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
+import { type Guard, requireAtHome, whyCutOff } from "./rehearse-guard.ts";
 import type { Held, Mode } from "./rehearse-locks.ts";
 import { type Locked, type Relation, type Relations, readLocked } from "./rehearse-relations.ts";
 import { poll } from "./wait.ts";
@@ -20,6 +21,7 @@ export type Session = {
   history: string;
   /** What asking costs by itself: not the statement's time. */
   roundTripSeconds: number;
+  guard: Guard | undefined;
 };
 
 export type Applied = {
@@ -45,7 +47,7 @@ export class Refused extends Error {
 
 const roundTrips = 5;
 
-export async function openSession(psql: Psql, watcher: Psql): Promise<Session> {
+export async function openSession(psql: Psql, watcher: Psql, guard: Guard | undefined): Promise<Session> {
   const [own] = await psql.rows<{ pid: number; database: number; schema: string }>(
     `select pg_backend_pid() as pid, (select oid::bigint from pg_database where datname = current_database()) as database,
        (select nspname from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'schema_migrations'::regclass) as schema`,
@@ -54,7 +56,7 @@ export async function openSession(psql: Psql, watcher: Psql): Promise<Session> {
   const seconds: number[] = [];
   for (let count = 0; count < roundTrips; count += 1) seconds.push(await timed(() => psql.execute("select 1")));
   const history = `${quoteIdentifier(schema)}.schema_migrations`;
-  return { psql, watcher, pid, database, history, roundTripSeconds: Math.min(...seconds) };
+  return { psql, watcher, pid, database, history, roundTripSeconds: Math.min(...seconds), guard };
 }
 
 async function timed(work: () => Promise<void>): Promise<number> {
@@ -88,8 +90,10 @@ export async function applyFile(
   if (up.transaction) await inTransaction(session, file, applied, known, before);
   else if (statements.length > 0) await withoutTransaction(session, file, applied, known);
   const insert = `insert into ${session.history} (version) values (${quoteLiteral(file.version)})`;
-  const end = up.transaction ? `${insert};\ncommit` : insert;
-  const endSeconds = await measured(session, file, () => session.psql.execute(end, fileSeconds));
+  const endSeconds = await measured(session, file, async () => {
+    await session.psql.execute(insert);
+    if (up.transaction) await commit(session, file);
+  });
   applied.seconds.push(endSeconds);
   if (up.transaction) for (const lock of applied.locks) lock.seconds += endSeconds;
   return applied;
@@ -110,6 +114,7 @@ async function inTransaction(
       ...{ line: statement.line, word: statement.line },
     });
     applied.seconds.push(seconds);
+    await requireHome(session, file, statement.line);
     const locked = await readLocked(psql);
     const now = heldBy(locked, known, statement.line);
     const isNew = ({ table, mode }: Held) => !applied.locks.some((it) => it.table === table && it.mode === mode);
@@ -117,6 +122,16 @@ async function inTransaction(
     for (const lock of applied.locks) lock.seconds += seconds;
     last = noteChanges(applied, locked, last, index);
   }
+}
+
+const requireHome = async ({ psql, guard }: Session, { file }: MigrationFile, line: number) =>
+  guard && (await requireAtHome(psql, guard, `migrations/${file}:${line}`));
+
+/** What is deferred to the commit is done before it, and looked at. */
+async function commit(session: Session, file: MigrationFile): Promise<void> {
+  await session.psql.execute("set constraints all immediate", fileSeconds);
+  await requireHome(session, file, file.sections[0]!.up.line);
+  await session.psql.execute("commit", fileSeconds);
 }
 
 /** Everything that is held; an index that is locked for itself makes those wait who read its table. */
@@ -160,7 +175,7 @@ const notOfFile = /^(?:08|53|57P|58)/;
  * @throws {Refused} where Postgres refuses it.
  */
 async function measured(
-  { psql, roundTripSeconds }: Session,
+  { psql, roundTripSeconds, guard }: Session,
   file: MigrationFile,
   work: () => Promise<void>,
   sent?: { line: number; word: number },
@@ -172,7 +187,8 @@ async function measured(
     await psql.execute("rollback");
     const lines = linesBefore(error);
     const line = lines === undefined ? sent?.word : sent && sent.line + lines;
-    throw new Refused(fileFailed(file, error, line));
+    const cut = guard && whyCutOff(error, `migrations/${file.file}${line === undefined ? "" : `:${line}`}`);
+    throw cut ?? new Refused(fileFailed(file, error, line));
   }
 }
 
@@ -181,6 +197,9 @@ function linesBefore({ details = "" }: SqlError): number | undefined {
   const counted = /^LINE (\d+): /m.exec(details)?.[1];
   return counted && !/^QUERY: /m.test(details) ? Number(counted) - 1 : undefined;
 }
+
+/** They do the same in a transaction, so that one can look before the commit; a trigger may do anything. */
+const takenBack = ["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "TruncateStmt"];
 
 const everyMilliseconds = 50;
 
@@ -197,9 +216,13 @@ async function withoutTransaction(
   const { up } = file.sections[0]!;
   const together = { ...applied.statements[0]!, sql: applied.statements.map(({ sql }) => sql).join(";\n") };
   const watch = watchLocks(session, together, known);
-  const running = measured(session, file, () => send(session.psql, up.sql), {
-    ...{ line: up.line, word: together.line },
-  });
+  const isTakenBack = session.guard && applied.statements.every(({ node }) => takenBack.includes(node ?? ""));
+  const work = async () => {
+    if (isTakenBack) await session.psql.execute("begin");
+    await send(session.psql, up.sql);
+    if (isTakenBack) await commit(session, file);
+  };
+  const running = measured(session, file, work, { line: up.line, word: together.line });
   const [ran, locks] = await Promise.allSettled([running.finally(watch.stop), watch.locks]);
   if (ran.status === "rejected") throw ran.reason;
   if (locks.status === "rejected") throw locks.reason;

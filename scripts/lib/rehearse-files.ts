@@ -6,6 +6,7 @@ import { createHistory } from "./migration-replay.ts";
 import type { Statement } from "./migration-statements.ts";
 import type { Psql } from "./psql.ts";
 import { type Applied, applyFile, openSession, Refused } from "./rehearse-apply.ts";
+import type { Guard } from "./rehearse-guard.ts";
 import { type Held, rankOf } from "./rehearse-locks.ts";
 import { type Relation, type Relations, readRelations } from "./rehearse-relations.ts";
 
@@ -38,6 +39,7 @@ type Files = {
   files: readonly Pending[];
   /** Exact, from the comparison with the manifest: `{"public.accounts": 12}`. */
   rows: Readonly<Record<string, number>>;
+  guard?: Guard;
   /** Told of each that begins, and does the work. */
   step<T>(name: string, work: () => Promise<T>): Promise<T>;
 };
@@ -49,9 +51,9 @@ export type Outcome = {
 };
 
 /** @throws {Failure} when the database cannot be asked any more; a file that fails is a finding, and comes back. */
-export async function rehearseFiles({ psql, watcher, files, rows: counted, step }: Files): Promise<Outcome> {
+export async function rehearseFiles({ psql, watcher, files, rows: counted, guard, step }: Files): Promise<Outcome> {
   await psql.execute(createHistory);
-  const session = await openSession(psql, watcher);
+  const session = await openSession(psql, watcher, guard);
   const done: RehearsedFile[] = [];
   let before = await readRelations(psql);
   /** What the app of today uses: nothing that a pending file has made. */

@@ -12,6 +12,7 @@ import { environmentOf, openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { inDatabase, openPsql, type Psql } from "./psql.ts";
 import { type Outcome, rehearseFiles } from "./rehearse-files.ts";
+import { cutOff } from "./rehearse-guard.ts";
 import { type Ground, planRehearsal, type RehearsalPlan, type Seen, type Wanted } from "./rehearse-plan.ts";
 import { reachesFurther } from "./rehearse-reach.ts";
 import { type Ended, judged } from "./rehearse-report.ts";
@@ -62,9 +63,10 @@ type End = { plan: RehearsalPlan; outcome: Outcome } | undefined;
 
 async function whatReaches(files: readonly MigrationFile[]): Promise<Record<string, string[]>> {
   const each = files.map(async ({ file, sections }) => {
-    const statements = await statementsOf(sections[0]!.up);
+    const { up } = sections[0]!;
+    const statements = await statementsOf(up);
     const lines = statements.flatMap((statement) => {
-      const words = reachesFurther(statement);
+      const words = reachesFurther(statement, up.transaction)?.replaceAll(/\s+/g, " ");
       return words ? [`migrations/${file}:${statement.line}: ${words}`] : [];
     });
     return [file, lines] as const;
@@ -125,7 +127,16 @@ async function besideLive(
     await giveSettings({ ...job, onProof: async () => {} });
     const outcome = await inDatabase(place, target, interrupted, async (psql) => {
       await progress.step("vacuum", () => settle(psql));
-      return await rehearseFiles({ psql, watcher: admin, files: pending, rows: found.rows, step: progress.step });
+      const guard = { next: `bun scripts/migrate.ts rehearse${flagsFor(place.environment)} --in-container` };
+      await cutOff(psql, guard);
+      return await rehearseFiles({
+        psql,
+        watcher: admin,
+        files: pending,
+        rows: found.rows,
+        guard,
+        step: progress.step,
+      });
     });
     // What looks like the end of a file may be the end of its session.
     interrupted.throwIfAborted();
