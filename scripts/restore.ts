@@ -190,9 +190,12 @@ async function restore(request: Request, source: OpenSource, bucket: Bucket): Pr
   const { schemaName } = await import("./lib/restore-tables.ts");
   const { formatRestored } = await import("./lib/restore-output.ts");
   const { writeProof } = await import("./lib/proof.ts");
+  const { requireForDbmate } = await import("./lib/dbmate.ts");
   const wanted = await whatIsWanted(request);
   const { observed, live, disk } = await observe(place, admin);
   const plan = planRestore(source, wanted, observed);
+  // Now, and not after an hour.
+  if (plan.pending.length > 0) requireForDbmate(place, process.env);
   if (flags.plan) {
     const { source: _, ...rest } = plan;
     return console.log(flags.json ? JSON.stringify({ source: source.name, ...rest }) : formatPlan(plan, wanted));
@@ -206,7 +209,7 @@ async function restore(request: Request, source: OpenSource, bucket: Bucket): Pr
   const migrations = upTo ? wanted.migrations.filter((version) => version <= upTo) : wanted.migrations;
   const restored = await runRestore({
     ...{ plan, source, place, admin, observed, live, disk, migrations, directory, progress, interrupted },
-    ...{ schema: settings.schema, toVersion: upTo, part },
+    ...{ schema: settings.schema, part },
     onProof: (problems, restoreSeconds) =>
       writeProof(bucket.store, source.folder, { by: "restore", problems, restoreSeconds }, progress),
   });

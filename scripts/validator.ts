@@ -166,6 +166,8 @@ type TrackerShape = {
   named?: string;
   /** The columns of another table of the same schema, without which it is not this tool's. */
   beside?: Columns;
+  /** What its users call it, nearly all of them. An app may have a table with the same columns, and hardly with the same name too. */
+  usual: string;
   /** SQL: what a row is called. */
   version: string;
   /** SQL: whether it is applied; all are, without one. */
@@ -184,12 +186,14 @@ export const trackers = [
   {
     tracker: "alembic",
     columns: { version_num: "text" },
+    usual: "alembic_version",
     version: "t.version_num",
     command: "alembic upgrade head",
   },
   {
     tracker: "django",
     columns: { id: "number", app: "text", name: "text", applied: "time" },
+    usual: "django_migrations",
     version: "t.app || '.' || t.name",
     command: "python manage.py migrate",
   },
@@ -198,6 +202,7 @@ export const trackers = [
     columns: { id: "number", hash: "text", created_at: "number" },
     optional: { name: "text", applied_at: "time" },
     named: "migration",
+    usual: "__drizzle_migrations",
     version: "t.hash",
     command: "npx drizzle-kit migrate",
   },
@@ -205,6 +210,7 @@ export const trackers = [
     tracker: "ecto",
     columns: { version: "number", inserted_at: "time" },
     named: "migration",
+    usual: "schema_migrations",
     version: "t.version::text",
     command: "mix ecto.migrate",
   },
@@ -222,6 +228,7 @@ export const trackers = [
       execution_time: "number",
       success: "boolean",
     },
+    usual: "flyway_schema_history",
     version: "coalesce(t.version, 'R ' || t.description)",
     applied:
       "t.success and t.type !~ '^(UNDO|SCHEMA|DELETE)' and not exists (select from %1$I.%2$I u where u.type ~ '^UNDO' and u.version = t.version and u.installed_rank > t.installed_rank)",
@@ -231,6 +238,7 @@ export const trackers = [
   {
     tracker: "golang-migrate",
     columns: { version: "number", dirty: "boolean" },
+    usual: "schema_migrations",
     version: "t.version::text",
     unfinished: "t.dirty",
     command: "migrate -path … -database … up",
@@ -238,12 +246,14 @@ export const trackers = [
   {
     tracker: "knex",
     columns: { id: "number", name: "text", batch: "number", migration_time: "time" },
+    usual: "knex_migrations",
     version: withoutEnding,
     command: "npx knex migrate:latest",
   },
   {
     tracker: "node-pg-migrate",
     columns: { id: "number", name: "text", run_on: "time" },
+    usual: "pgmigrations",
     version: "t.name",
     command: "npx node-pg-migrate up",
   },
@@ -259,6 +269,7 @@ export const trackers = [
       started_at: "time",
       applied_steps_count: "number",
     },
+    usual: "_prisma_migrations",
     version: "t.migration_name",
     applied: "t.finished_at is not null and t.rolled_back_at is null",
     unfinished: "t.finished_at is null and t.rolled_back_at is null",
@@ -268,6 +279,7 @@ export const trackers = [
     tracker: "rails",
     columns: { version: "text" },
     beside: { key: "text", value: "text", created_at: "time", updated_at: "time" },
+    usual: "schema_migrations",
     version: "t.version",
     command: "bin/rails db:migrate",
   },
@@ -276,6 +288,7 @@ export const trackers = [
     columns: { name: "text" },
     optional: { createdAt: "time", updatedAt: "time" },
     named: "meta$|migration",
+    usual: "SequelizeMeta",
     version: withoutEnding,
     command: "npx sequelize-cli db:migrate",
   },
@@ -284,6 +297,7 @@ export const trackers = [
     columns: { version: "text" },
     optional: { statements: "text[]", name: "text", created_by: "text", idempotency_key: "text", rollback: "text[]" },
     named: "^supabase_migrations\\.",
+    usual: "schema_migrations",
     version: "t.version",
     command: "supabase db push",
   },
@@ -291,6 +305,7 @@ export const trackers = [
     tracker: "typeorm",
     columns: { id: "number", timestamp: "number", name: "text" },
     named: "migration",
+    usual: "migrations",
     version: "t.name",
     command: "npx typeorm migration:run",
   },
@@ -298,8 +313,9 @@ export const trackers = [
     tracker: "dbmate",
     columns: { version: "text" },
     named: "\\.schema_migrations$",
+    usual: "schema_migrations",
     version: "t.version",
-    command: "docker compose up migrations (without Docker: bun scripts/up.ts)",
+    command: "bun scripts/migrate.ts up (without the kit: docker compose up migrations)",
   },
 ] as const satisfies readonly TrackerShape[];
 
@@ -534,12 +550,21 @@ function createLook(sql: Database, expectation: Expectation, { seconds, statisti
       return unreachable(error, versions ?? [], elapsed());
     }
     try {
-      versions ??= expectedVersions(migrationsFolder, observation.tracking.tracker ?? "dbmate");
+      versions ??= versionsOfFound(migrationsFolder, observation.tracking.tracker ?? "dbmate");
     } catch (error) {
       return withoutVersions(judge(observation, { ...expectation, versions: [] }, elapsed()), error as Error);
     }
     return judge(observation, { ...expectation, versions }, elapsed());
   };
+}
+
+/** Of a tool that the database named: a folder of another one's files would make all of it fine. */
+function versionsOfFound(folder = "migrations", tracker: Tracker): string[] {
+  const versions = expectedVersions(folder, tracker);
+  const isFile = (name: string) => !/^(\.|README|TEMPLATE\.sql$|schema\.sql$)/i.test(name);
+  if (versions.length > 0 || !existsSync(folder) || !statSync(folder).isDirectory()) return versions;
+  if (!readdirSync(folder).some(isFile)) return versions;
+  throw new Error(`No migration of ${tracker} in "${resolve(folder)}", and other files`);
 }
 
 /** Whatever was compared, it was compared with nothing. */
@@ -681,7 +706,7 @@ function trackingOf({ tracker, migrationsTable: table }: Expectation): string {
     }));
   return `trackers as (
   select * from json_to_recordset(${literal(JSON.stringify(wanted))})
-    as t(rank int, tracker text, columns jsonb, optional jsonb, named text, beside jsonb, "select" text)
+    as t(rank int, tracker text, columns jsonb, optional jsonb, named text, beside jsonb, usual text, "select" text)
 ), small as (
   select c.oid, n.oid as namespace, n.nspname as schema, c.relname as name, jsonb_object_agg(a.attname,
     case when a.atttypid in ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) then 'text'
@@ -695,7 +720,7 @@ function trackingOf({ tracker, migrationsTable: table }: Expectation): string {
     and ${isWorthALook(wanted)}
   group by c.oid, n.oid, n.nspname, c.relname
 ), recognised as (
-  select distinct on (s.oid) t.tracker, t."select", s.schema, s.name,
+  select distinct on (s.oid) t.tracker, t."select", s.schema, s.name, s.name = t.usual as usual,
     has_schema_privilege(s.namespace, 'usage') and has_table_privilege(s.oid, 'select') as readable
   from small s join trackers t on s.columns @> t.columns and t.columns || coalesce(t.optional, '{}') @> s.columns
     and (t.named is null or s.schema || '.' || s.name ~* t.named)
@@ -704,8 +729,16 @@ function trackingOf({ tracker, migrationsTable: table }: Expectation): string {
       and not exists (select from small b where b.schema = s.schema and b.name = 'schema_migrations_before_dbmate'))
   where s.name <> 'schema_migrations_before_dbmate'${table === undefined ? "" : `\n    and ${literal(table)} in (s.name, s.schema || '.' || s.name)`}
   order by s.oid, t.rank
+), own as (
+  -- An empty one beside another history is what dbmate leaves that was only asked something; or that history is adopted.
+  select * from recognised where tracker = 'dbmate' and (
+    not exists (select from recognised where tracker <> 'dbmate') or not readable
+    or exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+      where n.nspname = 'dbops' and c.relname = 'adopted_histories')
+    or query_to_xml(case when readable then format('select 1 as one from %I.%I limit 1', schema, name) else 'select' end, true, true, '')::text <> '')
 ), candidates as (
-  select * from recognised where tracker = 'dbmate' or not exists (select from recognised where tracker = 'dbmate')
+  select * from own union all select * from recognised where tracker <> 'dbmate' and not exists (select from own)
+    and (usual or not exists (select from recognised where tracker <> 'dbmate' and usual))
 ), tracking as (
   select count(*) = 1 as exists, coalesce(bool_and(readable), false) as readable, min(tracker) as tracker, min(schema) as schema,
     min(name) as name, min("select") as "select", json_agg(json_build_object('tracker', tracker, 'table', schema || '.' || name) order by schema, name) as candidates
@@ -859,7 +892,7 @@ function judgeServer(server: Observation["server"], expectation: Expectation): P
   ].filter((problem) => problem !== false);
 }
 
-const migrateCommand = "docker compose up migrations (without Docker: bun scripts/up.ts)";
+const migrateCommand = "bun scripts/migrate.ts up (without the kit: docker compose up migrations)";
 
 function judgeMigrations(seen: Observation, { expected, pending, unknown }: Report["migrations"], table: string) {
   const { exists, readable, tracker, candidates, unfinished } = seen.tracking;

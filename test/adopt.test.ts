@@ -4,8 +4,8 @@ import { beforeAll, describe, expect, test } from "bun:test";
 import { baselineText } from "../scripts/lib/adopt-baseline-text.ts";
 import { convert } from "../scripts/lib/adopt-convert.ts";
 import { detect, recognise, type Table } from "../scripts/lib/adopt-detect.ts";
-import { historiesAmong } from "../scripts/lib/adopt-histories.ts";
-import { match } from "../scripts/lib/adopt-match.ts";
+import { leftOut, othersAmong } from "../scripts/lib/adopt-histories.ts";
+import { countsAsMark, match } from "../scripts/lib/adopt-match.ts";
 import { chooseWay, formatPlan, type Observed, planAdoption } from "../scripts/lib/adopt-plan.ts";
 import { choicesOf } from "../scripts/lib/adopt-prove.ts";
 import { type Shape, shapes } from "../scripts/lib/adopt-shapes.ts";
@@ -165,12 +165,30 @@ describe("whose history it is", () => {
   test("a history that is adopted already is none to adopt, and stays out of comparisons", () => {
     const adopted = ["public.knex_migrations"];
     expect(message(() => detect(samples.knex!, { ...nothingAsked, adopted }))).toStartWith("There is nothing to adopt");
-    expect(historiesAmong([...others, ...samples.knex!, ...samples.dbmate!], ["public.done"])).toEqual([
-      "public.done",
+    expect(leftOut([{ history: adopted[0]!, tool: "knex" }])).toEqual([
       "public.knex_migrations",
       "public.knex_migrations_lock",
-      "public.schema_migrations",
     ]);
+    const rails = { history: "app.schema_migrations_before_dbmate", tool: "rails" };
+    expect(leftOut([rails, { history: "public.done", tool: "hand-written" }])).toEqual([
+      "app.ar_internal_metadata",
+      "app.schema_migrations_before_dbmate",
+      "public.done",
+    ]);
+  });
+
+  test.each(Object.entries(samples))("%s, left by a tool that was there before: by its usual name", (name, tables) => {
+    const found = othersAmong([...others, ...tables], []).map(({ tool }) => tool);
+    expect(found).toEqual(name === "dbmate" ? [] : [name.split(" ")[0]!]);
+  });
+
+  test("a table of an app that only has the columns of a history, or of what lies beside one", () => {
+    const own = [
+      table("reports", `id bigint, name text, run_on ${timestamptz}`),
+      table("order_metadata", `key text, value text, created_at ${timestamptz}, updated_at ${timestamptz}`),
+      table("door_lock", "index integer, is_locked integer"),
+    ];
+    expect(othersAmong([...others, ...own, ...samples.knex!], ["public.knex_migrations"])).toEqual([]);
   });
 });
 
@@ -227,9 +245,29 @@ describe("plain SQL becomes a dbmate file", () => {
     ]);
   });
 
-  test("with transactions of its own within it: as it is, and dbmate makes none", async () => {
-    const text = "begin; create table a (id int); commit; begin; create table b (id int); commit;";
-    expect(await parts(text)).toEqual([{ sql: text, transaction: false }]);
+  test("with transactions of its own within it: each becomes a file", async () => {
+    const text =
+      "-- a\nbegin; create table a (id int); commit; create table o (id int); begin; create table b (id int); savepoint s;commit;-- end";
+    expect(await parts(text)).toEqual([
+      { sql: "-- a\n create table a (id int); ", transaction: true },
+      { sql: " create table o (id int);", transaction: true },
+      { sql: "  create table b (id int); savepoint s;", transaction: true },
+    ]);
+    expect(await parts("begin; create table a (id int); commit; create index concurrently i on a (id);")).toEqual([
+      { sql: " create table a (id int); ", transaction: true },
+      { sql: " create index concurrently i on a (id);", transaction: false },
+    ]);
+  });
+
+  test("with something that takes back: nobody knows what is left", async () => {
+    const failure = await parts("begin;\ncreate table a (id int);\nrollback;").catch(asFailure);
+    expect(formatFailure(asFailure(failure))).toBe(
+      [
+        "Cannot take over db/1.sql:3: rollback: nobody knows what it takes back",
+        "  next: the same command with --baseline      # which needs no files",
+        "  read: docs/adopt.md",
+      ].join("\n"),
+    );
   });
 
   test("without what records itself", async () => {
@@ -482,6 +520,34 @@ test.each([
   ],
   ["hand-written", [{ version: 1, success: false }], ['a row says success = false: {"version":1,"success":false}']],
   ["golang-migrate", [{ version: 3, dirty: false }], []],
+  ...(
+    [
+      ["status", "failed"],
+      ["Status", "pending"],
+      ["state", null],
+      ["success", 0],
+      ["ok", "false"],
+      ["is_dirty", 1],
+      ["applied_at", null],
+      ["executedAt", null],
+      ["rolled_back_at", "2026-01-01"],
+      ["error", "relation does not exist"],
+    ] as const
+  ).map(
+    ([name, value]) =>
+      [
+        "hand-written",
+        [{ version: 1, [name]: value }],
+        [`a row says ${name} = ${value}: ${JSON.stringify({ version: 1, [name]: value })}`],
+      ] as const,
+  ),
+  ...(
+    [
+      { status: "applied", applied_at: "2026-01-01", rolled_back_at: null, error: null },
+      { state: "SUCCESS", success: 1, failed: 0, error: "" },
+      { name: "a", result: true, run_on: "2026-01-01", description: "failed" },
+    ] as const
+  ).map((row) => ["hand-written", [row], []] as const),
 ] as const)("what %s says of a migration that failed", (tool, rows, problems) => {
   expect(facts[tool].problems!(rows)).toEqual([...problems]);
 });
@@ -497,7 +563,7 @@ async function observed(reading: Reading, changes: Partial<Observed> = {}): Prom
   for (const source of found.sources) if (source.sql) parts.set(source, await convert(source.path, source.sql.up, own));
   return {
     ...{ history: { tool: reading.tool, table: own }, entries, match: found, folder: "db", parts, existing: [] },
-    ...{ tracked: { applied: [], recorded: {} }, nameIsTaken: false, histories: [] },
+    ...{ tracked: { applied: [], recorded: {} }, nameIsTaken: false, histories: [], notCompared: [], isMark: false },
     ...changes,
   };
 }
@@ -527,6 +593,24 @@ end $$;
 `;
 
 describe("the plan", () => {
+  test("says what lies in migrations/ already, and would be applied", async () => {
+    const existing = [parseMigration("20260101000000_starter.sql", "-- migrate:up\nselect 1;\n-- migrate:down\n")];
+    const { warnings } = plan(await observed(numbered, { existing }));
+    expect(warnings).toEqual([
+      "migrations/20260101000000_starter.sql is there already: the next migrate up or deploy applies it. If it came with the starter: git rm migrations/20260101000000_starter.sql",
+    ]);
+    const tracked = { applied: ["20260101000000"], recorded: {} };
+    expect(plan(await observed(numbered, { existing, tracked })).warnings).toEqual([]);
+  });
+
+  test.each<[string[], string]>([
+    [["public.pgmigrations"], "public.pgmigrations, which looks like the history of another tool and is in no file"],
+    [["a.x", "b.y"], "a.x, b.y, which look like histories of another tool and are in no file"],
+  ])("names what stays out: %j", async (notCompared, said) => {
+    const lines = formatPlan(plan(await observed(numbered, { notCompared })), "shop").split("\n");
+    expect(lines.at(-1)).toBe(`  not compared: ${said}`);
+  });
+
   test("of SQL files: everything that will be written, and what the database has to decide", async () => {
     const planned = plan(await observed(numbered));
     expect(formatPlan(planned, "shop on this machine")).toBe(
@@ -581,13 +665,49 @@ describe("the plan", () => {
     );
   });
 
+  test("one row with a number says how far the database is", () => {
+    const { sources } = facts["hand-written"];
+    const found = sources(numbered.files);
+    expect(countsAsMark([{ key: "40" }], found)).toBe(true);
+    for (const keys of [["1"], ["1", "40"], ["040_b.sql"], []]) {
+      expect(
+        countsAsMark(
+          keys.map((key) => ({ key })),
+          found,
+        ),
+      ).toBe(false);
+    }
+    const { applied, undecided } = match({ counts: "mark" }, [{ key: "41" }], found);
+    expect([...applied].map(({ path }) => path).sort()).toEqual([
+      "001_init.sql",
+      "040_b.sql",
+      "040_c.sql",
+      "041_d.sql",
+    ]);
+    expect(undecided).toEqual([]);
+  });
+
+  test("two files of one number, and a row that says the name as well", () => {
+    const rows = [
+      { version: 1, name: "init" },
+      { version: 40, name: "040_c.sql" },
+    ];
+    const found = match(
+      {},
+      facts["hand-written"].entries(rows, "version"),
+      facts["hand-written"].sources(numbered.files),
+    );
+    expect([[...found.applied].map(({ path }) => path), found.undecided]).toEqual([["001_init.sql", "040_c.sql"], []]);
+  });
+
   test("a file in the middle that was never applied is refused", async () => {
     const seen = await observed({ ...numbered, rows: [{ version: 1 }, { version: 41 }] });
     expect(message(() => plan(seen))).toBe(
       `Cannot adopt: 2 of its migrations are not applied
   | db/040_b.sql: not applied, though newer ones are
   | db/040_c.sql: not applied, though newer ones are
-  next: apply them with hand-written, or take the files out of the folder; then the same command again
+  next: apply them with your own runner, or take the files out of the folder; then the same command again
+  next: the same command with --baseline      # if they are applied all the same, whatever the history says
   read: docs/adopt.md`,
     );
   });

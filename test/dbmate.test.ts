@@ -2,7 +2,7 @@
 import { describe, expect, test } from "bun:test";
 import { databaseUrl, dbmateEnvironment, requireForDbmate } from "../scripts/lib/dbmate.ts";
 import { asFailure, formatFailure } from "../scripts/lib/failure.ts";
-import { directPlace, parseDatabaseUrl } from "../scripts/lib/place.ts";
+import { directPlace, embeddedPlace, parseDatabaseUrl } from "../scripts/lib/place.ts";
 
 type Variables = Record<string, string | undefined>;
 const timeouts = "-c lock_timeout=5s -c statement_timeout=0";
@@ -19,7 +19,7 @@ describe("dbmateEnvironment()", () => {
     expect(dbmateEnvironment(connection, environment)).toEqual({
       ...{ PGHOSTADDR: undefined, PGSERVICE: undefined, PGSERVICEFILE: undefined },
       ...{ PGHOST: "db.example.com", PGPORT: "6000", PGUSER: "shop", PGPASSWORD: "secret", PGDATABASE: "shop" },
-      ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined, PGCONNECT_TIMEOUT: "3" },
+      ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined, PGREQUIREAUTH: undefined, PGCONNECT_TIMEOUT: "3" },
       ...{ DBMATE_MIGRATIONS_TABLE: undefined, DBMATE_DRIVER: undefined },
       DATABASE_URL: "postgres://db.example.com:6000/shop?sslmode=require",
       PGOPTIONS: timeouts,
@@ -101,6 +101,20 @@ describe("requireForDbmate()", () => {
     },
   ])("%j", ({ url = "", environment = {}, expected }) => {
     expect(said(url, environment)).toBe(expected);
+  });
+});
+
+test("our own server without TLS is none of those that a shell asks to be careful with", () => {
+  const environment = { PGSSLMODE: "verify-full", PGCHANNELBINDING: "require", PGREQUIREAUTH: "none" };
+  const database = { host: "127.0.0.1", port: 5432, user: "shop", password: "secret", database: "shop" };
+  const place = embeddedPlace(database);
+  expect(() => requireForDbmate(place, environment)).not.toThrow();
+  expect(dbmateEnvironment(place.connection!, environment)).toMatchObject({
+    DATABASE_URL: "postgres://127.0.0.1:5432/shop?sslmode=disable",
+    ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined, PGREQUIREAUTH: undefined },
+  });
+  expect(place.client(["psql"]).environment).toMatchObject({
+    ...{ PGSSLMODE: "disable", PGCHANNELBINDING: "prefer", PGREQUIREAUTH: "" },
   });
 });
 

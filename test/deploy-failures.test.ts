@@ -8,12 +8,14 @@ import {
   cutOff,
   migrationFailed,
   nginxRefuses,
+  noLockSession,
   notSeen,
   pullFailed,
   schemaRefused,
 } from "../scripts/lib/deploy-failures.ts";
 import type { Plan } from "../scripts/lib/deploy-plan.ts";
 import { Failure, formatFailure } from "../scripts/lib/failure.ts";
+import { parseMigration } from "../scripts/lib/migration-file.ts";
 import type { Result } from "../scripts/lib/run.ts";
 
 const said = (failure: Failure) => `${formatFailure(failure)}\nexit ${failure.exitCode}`;
@@ -210,30 +212,61 @@ test("afterForward() says who is to do the rest", () => {
 });
 
 describe("migrationFailed()", () => {
-  const output = "Applying: 2_b.sql\nApplied: 2_b.sql in 3ms\nError: pq: could not create unique index (23505)\n";
-  test("an index that was left half-built is named, whatever the reason", async () => {
-    expect(said(await migrationFailed({ output, isLock: false, spoilt: ["one", 'app."Two"'], tries: 1 }))).toBe(
-      `Cannot apply migrations/2_b.sql: pq: could not create unique index (23505); it has left an index that is not valid: one, app."Two"
-  | Applying: 2_b.sql
-  | Error: pq: could not create unique index (23505)
+  const file = parseMigration("2_b.sql", "-- migrate:up\nalter table b add c int;\n-- migrate:down\n");
+  const after = { pending: [file], applied: [], spoilt: [], tries: 1 };
+  const ended = (...lines: string[]) => ({ end: { code: 2, lines: ["Applying: 2_b.sql", ...lines] } });
+
+  test("says what has become of each file", () => {
+    const end = ended('Error: line: 2, column: 1, position: 15: pq: relation "b" does not exist (42P01)');
+    expect(said(migrationFailed({ ...after, ...end, spoilt: ["public.one"] }))).toBe(
+      `Cannot apply migrations/2_b.sql:2: relation "b" does not exist (42P01)
+  | 2: alter table b add c int;
+  | applied: none
+  | taken back whole: 2_b.sql
+  | left behind, and not valid: public.one
+  next: in psql: drop index concurrently public.one;
   next: correct migrations/2_b.sql
-  next: in psql on the server: DROP INDEX CONCURRENTLY one; DROP INDEX CONCURRENTLY app."Two";
-  next: then deploy again
-  read: docs/runbook/migration-failed.md
+  next: the same command again
+  read: docs/runbook/relation-does-not-exist.md
 exit 1`,
     );
   });
 
-  test("a container that does not start is no fault of a file", async () => {
-    const refused = "Error response from daemon: No such image: ghcr.io/amacneil/dbmate:2.36.0";
-    expect(said(await migrationFailed({ output: refused, isLock: false, spoilt: [], tries: 1 }))).toBe(
-      `Cannot migrate: the container of dbmate does not start
-  | ${refused}
-  next: on the server: docker compose pull migrations
-  next: then deploy again
+  test("where somebody had a lock, how to find out who", () => {
+    const end = ended("Error: pq: canceling statement due to lock timeout (55P03)");
+    expect(said(migrationFailed({ ...after, ...end, tries: 4 }))).toBe(
+      `Cannot apply migrations/2_b.sql: canceling statement due to lock timeout (55P03); it was tried 4 times
+  | applied: none
+  | taken back whole: 2_b.sql
+  next: on the server: docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c "select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc"'
+  next: the same command again
+  read: docs/runbook/migration-hangs.md
 exit 1`,
     );
   });
+
+  test("a container that does not start is no fault of a file", () => {
+    const refused = "Error response from daemon: No such image: ghcr.io/amacneil/dbmate:2.36.0";
+    expect(said(migrationFailed({ ...after, end: { code: 1, lines: [refused] } }))).toBe(
+      `Cannot migrate: the container of dbmate does not start
+  | ${refused}
+  next: on the server: docker compose pull migrations
+  next: the same command again
+exit 1`,
+    );
+  });
+});
+
+test("noLockSession() gives Postgres' own words", () => {
+  const stderr =
+    'psql: error: connection to server at "127.0.0.1", port 5432 failed: FATAL:  the database system is starting up\n';
+  expect(said(noLockSession(stderr))).toBe(
+    `Cannot migrate: there is no session for the lock: connection to server at "127.0.0.1", port 5432 failed: FATAL:  the database system is starting up
+  next: on the server: docker compose ps postgres; docker compose logs --tail 50 postgres
+  next: the same command again
+  read: docs/runbook/database-unhealthy.md
+exit 3`,
+  );
 });
 
 test("nginxRefuses() names the project's own files", () => {

@@ -23,7 +23,9 @@ function read(rows: readonly Row[], flags: Record<string, string> = {}) {
   return { converted: pairs, known, unknown, undecided, repeated };
 }
 
-const nothing = { converted: [], known: [], unknown: [], undecided: [], repeated: [] };
+const nothing: Record<"converted" | "known" | "unknown" | "undecided" | "repeated", string[]> = {
+  ...{ converted: [], known: [], unknown: [], undecided: [], repeated: [] },
+};
 
 test("versions of files are themselves, others are unknown, and one twice is told", () => {
   expect(read([accounts, sessions])).toEqual({ ...nothing, known: [accounts, sessions] });
@@ -94,6 +96,83 @@ test("the user may say it, also that there is no such file any more", () => {
   });
 });
 
+test.each<[string, Row[], Record<string, string>, Partial<typeof nothing>]>([
+  [
+    "Unix times with names",
+    [
+      ["1735689600", "create_sessions"],
+      ["1735689601000", "create_accounts"],
+      ["20250101000000", "audit.sql"],
+    ],
+    {},
+    {
+      converted: [
+        `1735689601000 = ${accounts} by name`,
+        `1735689600 = ${sessions} by name`,
+        `20250101000000 = ${audit} by name`,
+      ],
+    },
+  ],
+  [
+    "names of files",
+    ["001_create_accounts.sql", "20260101090100_create_sessions", "V3__Audit.sql"],
+    {},
+    {
+      converted: [
+        `001_create_accounts.sql = ${accounts} by name`,
+        `20260101090100_create_sessions = ${sessions} by name`,
+        `V3__Audit.sql = ${audit} by name`,
+      ],
+    },
+  ],
+  [
+    "Unix times, and the user says one",
+    ["1735689600", "1735689601"],
+    { "1735689601": sessions },
+    { converted: [`1735689601 = ${sessions} by flag`], unknown: ["1735689600"] },
+  ],
+  [
+    "a name of a file, and the user says which it is now",
+    ["002_sessions.sql"],
+    { "002_sessions.sql": sessions },
+    { converted: [`002_sessions.sql = ${sessions} by flag`] },
+  ],
+  ["what no file is called like", ["1735689600", "003_more.sql"], {}, { unknown: ["003_more.sql", "1735689600"] }],
+  [
+    "a name of a file, and the user says that nobody has it",
+    ["003_audit.sql"],
+    { "003_audit.sql": "none" },
+    { unknown: ["003_audit.sql"] },
+  ],
+  [
+    "two that are called like one file",
+    ["003_audit.sql", "004_audit.sql"],
+    {},
+    { undecided: ["003_audit.sql", "004_audit.sql"] },
+  ],
+  [
+    "two that the user says the same of",
+    ["1735689600", "1735689601"],
+    { "1735689600": sessions, "1735689601": sessions },
+    { undecided: ["1735689600", "1735689601"] },
+  ],
+])("versions that count otherwise: %s", (_, rows, flags, expected) => {
+  const sorted = [...rows].sort((one, other) => (String(one) < String(other) ? -1 : 1));
+  expect(read(sorted, flags)).toEqual({ ...nothing, ...expected });
+});
+
+test("of two files that are called alike, the one of that very name", () => {
+  const alike = ["001_update.sql", "005_update.sql"];
+  const numbered = ["20260101090000_update.sql", ...alike].map((name) =>
+    parseMigration(name, "-- migrate:up\n-- migrate:down\n"),
+  );
+  const { converted } = readHistory(numbered, historyOf(alike));
+  expect(converted.map((match) => [match.version, match.file.version, match.by])).toEqual([
+    ["001_update.sql", "001", "name"],
+    ["005_update.sql", "005", "name"],
+  ]);
+});
+
 test.each<[string, History["columns"], boolean, string[], string | undefined]>([
   ["dbmate's own", [version], true, [], undefined],
   [
@@ -132,4 +211,19 @@ test.each<[string, History["columns"], boolean, string[], string | undefined]>([
 ])("what dbmate cannot work with: a table %s", (_, columns, isKeyed, unfit, otherTool) => {
   const found = readHistory(files, historyOf([], columns, isKeyed));
   expect([found.unfit, found.otherTool]).toEqual([unfit, otherTool]);
+});
+
+const told = { name: "success", type: "boolean", isRequired: true };
+
+test.each<[string, Partial<History>, Row[], string | undefined]>([
+  ["Rails', whose versions look like dbmate's", { isOfRails: true }, [accounts, "20250101000000"], "Rails"],
+  [
+    "one of numbers that also says which have failed",
+    { columns: [{ ...version, type: "integer" }, told] },
+    ["1", "2"],
+    'another tool, which notes in "success" what became of each',
+  ],
+  ["dbmate's, to which somebody has added a column", { columns: [version, told] }, [accounts], undefined],
+])("a history is left to drift adopt: %s", (_, changes, rows, tool) => {
+  expect(readHistory(files, { ...historyOf(rows), ...changes }).otherTool).toBe(tool);
 });

@@ -39,6 +39,13 @@ test("failureAsJson() is one document", () => {
   });
 });
 
+test("failureAsJson() has the facts for programs, of which people read in the details", () => {
+  const facts = { applied: ["1_a.sql"], failed: { file: "2_b.sql", line: 3 } };
+  expect(JSON.parse(failureAsJson(new Failure("Cannot migrate", "no", [], { facts })))).toEqual({
+    error: { what: "Cannot migrate", why: "no", next: [], exitCode: 1, facts },
+  });
+});
+
 test.each([
   { name: "a Failure", thrown: 'new Failure("Cannot x", "y", [], { exitCode: 3 })', code: 3, stderr: "Cannot x: y\n" },
   {

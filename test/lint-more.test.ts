@@ -492,7 +492,48 @@ describe("as a command", () => {
   test("says so when a file is not there", async () => {
     expect(await command(await project(only(text)), "nothing.sql")).toEqual({
       ...{ exitCode: 2, stdout: "" },
-      stderr: "Cannot judge nothing.sql: there is no such file in migrations/\n  next: ls migrations\n",
+      stderr: "Cannot judge nothing.sql: it is none of the files in migrations/ here\n  next: ls migrations\n",
+    });
+  });
+
+  test("judges a file by its name, or wherever it is named from, and never another one of the same name", async () => {
+    const directory = await project({ [first]: migration("select 1;"), [second]: migration("select 2;") });
+    const other = await project(only(migration("drop table t;")));
+    await symlink(directory, join(other, "link"));
+    const sum = "2 files judged, 1 of them by the rules of safety: 0 errors, 0 warnings, 0 allowed\n";
+    for (const word of [
+      first,
+      `migrations/${first}`,
+      `./migrations/../migrations/${first}`,
+      join(directory, "migrations", first),
+      join(other, "link", "migrations", first),
+    ]) {
+      expect(await command(directory, word), word).toEqual({ exitCode: 0, stdout: sum, stderr: "" });
+    }
+    for (const word of [join(other, "migrations", first), `./${first}`, "migrations/schema.sql"]) {
+      expect(await command(directory, word), word).toEqual({
+        ...{ exitCode: 2, stdout: "" },
+        stderr: `Cannot judge ${word}: it is none of the files in migrations/ here\n  next: ls migrations\n`,
+      });
+    }
+  });
+
+  test("finds a file that is not UTF-8, for which `up` sends people here", async () => {
+    const latin = Buffer.from(migration("select 'gr\u00fcn';"), "latin1");
+    expect(await command(await project({ [first]: latin }))).toEqual({
+      exitCode: 3,
+      stdout: [
+        `migrations/${first}:2:1: error encoding: it is not UTF-8`,
+        "  do: convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8",
+        "1 file judged: 1 error, 0 warnings, 0 allowed",
+        "",
+      ].join("\n"),
+      stderr: [
+        "The migrations are not safe to apply: 1 error",
+        `  next: correct migrations/${first}:2, then: bun scripts/migrate.ts lint`,
+        "  read: docs/migrations.md",
+        "",
+      ].join("\n"),
     });
   });
 

@@ -47,6 +47,12 @@ const cases: Case[] = [
     good: { "20261122115959_soon.sql": migration("select 1;") },
   },
   {
+    rule: "encoding",
+    bad: only(Buffer.from(migration("select 1;\nselect 'gr\u00fcn';"), "latin1")),
+    found: [`${first}:3:1 encoding: it is not UTF-8`],
+    good: only(migration("select 'gr\u00fcn', '\ufffd';")),
+  },
+  {
     rule: "up-missing",
     bad: only("select 1;\n"),
     found: [`${first}:1:1 up-missing: there is no line "-- migrate:up"`],
@@ -61,7 +67,7 @@ const cases: Case[] = [
   {
     rule: "statement-before-up",
     bad: only(`-- why\n\nset search_path = x;\n${migration("select 1;")}`),
-    found: [`${first}:3:1 statement-before-up: it stands in front of "-- migrate:up"`],
+    found: [`${first}:3:1 statement-before-up: a statement stands in front of "-- migrate:up"`],
     good: only(`-- why\n\n  -- and how\n${migration("select 1;")}`),
   },
   {

@@ -3,13 +3,15 @@ import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { formatFailure } from "../scripts/lib/failure.ts";
+import { parseMigration } from "../scripts/lib/migration-file.ts";
 import { schemaText } from "../scripts/lib/schema-file.ts";
 import { type Comparison, formatGood, outOfOrder, type Verified, whyNotGood } from "../scripts/lib/verify-output.ts";
+import { withOtherRows } from "../scripts/lib/verify-rows.ts";
 import { repository } from "./lab/repository.ts";
 
 const same: Comparison = { versions: { missing: [], unexpected: [] }, differences: [] };
-const base = { name: "origin/main (3f2a1b0)", commit: "3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a", schema: "" };
-const increment = { ...same, base, added: 2, outOfOrder: [], changed: [] };
+const base = { name: "origin/main (3f2a1b0)", commit: "3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a", files: [] };
+const increment = { ...same, base, added: 2, outOfOrder: [], changed: [], otherRows: [] };
 const column = { what: "missing", kind: "column", name: "public.t.c", expected: "integer" } as const;
 
 test.each([
@@ -75,6 +77,26 @@ const rows: { name: string; verified: Verified; says: string[] }[] = [
     ],
   },
   {
+    name: "two edited files, one of which writes other rows",
+    verified: {
+      files: 3,
+      schema: same,
+      increment: {
+        ...increment,
+        changed: ["migrations/20260101000000_a.sql", "migrations/20260102000000_b.sql"],
+        otherRows: ["migrations/20260102000000_b.sql"],
+      },
+    },
+    says: [
+      "The migrations do not make one and the same schema: 1 difference",
+      "  | a database of origin/main (3f2a1b0), migrated, is not what a new one is:",
+      "  | edited      migrations/20260102000000_b.sql: not the one of origin/main (3f2a1b0), and writes other rows",
+      "  next: git checkout 3f2a1b0 -- migrations/20260102000000_b.sql",
+      "  next: bun scripts/migrate.ts new NAME      # what is to be different goes into a new file",
+      "  read: docs/migrations.md",
+    ],
+  },
+  {
     name: "a file that is older than one that is applied",
     verified: {
       files: 3,
@@ -124,6 +146,23 @@ test("outOfOrder() are those older than the newest that is applied", () => {
   const files = ["3_c", "5_e", "4_d"].map((name) => ({ file: `${name}.sql`, version: name[0]! }));
   expect(outOfOrder(["1", "4", "2"], files)).toEqual(["3_c.sql"]);
   expect(outOfOrder([], files)).toEqual([]);
+});
+
+const edits: [string, string, string, boolean][] = [
+  ["a remark, spaces, upper case", "insert into t values (1)", "-- one\nINSERT  INTO T\nVALUES (1)", false],
+  ["another row", "insert into t values (1)", "insert into t values (2)", true],
+  ["a row more", "select 1; insert into t values (1)", "insert into t values (1); insert into t values (2)", true],
+  ["structure alone", "create table t (id int)", "create table t (id bigint)", false],
+  ["structure beside rows", "create table t (); delete from u", "delete from u; create table t (id int)", false],
+  ["another DO block", "do $$ begin perform f(1); end $$", "do $$ begin perform f(2); end $$", true],
+  ["what cannot be parsed", "this is no SQL", "this is no SQL either", true],
+];
+test.each(edits)("withOtherRows(): %s", async (_, before, now, isOther) => {
+  const file = (name: string, sql: string) => parseMigration(name, `-- migrate:up\n${sql};\n-- migrate:down\n`);
+  const [was, other] = [file("1_a.sql", before), file("2_b.sql", "insert into t values (3)")];
+  expect(await withOtherRows([was, other], [file("1_renamed.sql", now), other])).toEqual(
+    isOther ? ["migrations/1_a.sql"] : [],
+  );
 });
 
 describe("schemaText()", () => {

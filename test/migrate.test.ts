@@ -4,12 +4,12 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { asFailure, type Failure, formatFailure } from "../scripts/lib/failure.ts";
-import { type DownPlan, formatDown, planDown } from "../scripts/lib/migrate-down.ts";
+import { type DownPlan, formatDown, planDown, requireWayBack } from "../scripts/lib/migrate-down.ts";
 import { nameOf, nextVersion } from "../scripts/lib/migrate-new.ts";
 import { formatStatus } from "../scripts/lib/migrate-status.ts";
 import { formatApplied, formatPlan } from "../scripts/lib/migrate-up.ts";
 import { type MigrationFile, parseMigration, readMigrations } from "../scripts/lib/migration-file.ts";
-import { type InvalidIndex, indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
+import { asInvalidIndex, type InvalidIndex, indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
 import {
   downFailed,
   interruptedIn,
@@ -17,6 +17,7 @@ import {
   notApplied,
   type Outcome,
   secondsIn,
+  spoiltAfter,
   spoiltIn,
 } from "../scripts/lib/migration-outcome.ts";
 import { planUp, requireNoneInTheWay, type Seen } from "../scripts/lib/migration-plan.ts";
@@ -25,7 +26,7 @@ import { requireAppliable } from "../scripts/lib/migration-refusals.ts";
 import { stateOf } from "../scripts/lib/migration-state.ts";
 import { main } from "../scripts/migrate.ts";
 
-const place = { database: "shop", name: "this machine" };
+const place = { database: "shop", name: "this machine", environment: "local" };
 
 /** "2_b.sql" with these statements; a third word is for its options. */
 function file(name: string, up: string, { options = "", down = "select 1;" } = {}): MigrationFile {
@@ -175,14 +176,13 @@ describe("what is not even begun", () => {
 });
 
 describe("indexesInTheWay()", () => {
-  const made = (name: string, ...statements: string[]) =>
-    indexesInTheWay(
-      [invalid(name)],
-      statements.map((sql, at) => file(`${at}_x.sql`, sql)),
-    ).map(({ file: of }) => of.file);
+  const made = async (index: InvalidIndex, statements: readonly string[]) => {
+    const files = statements.map((sql, at) => file(`${at}_x.sql`, sql));
+    return (await indexesInTheWay([index], files)).map(({ file: of }) => of.file);
+  };
   test.each([
     ["one_id", ["create index one_id on one (id);"], ["0_x.sql"]],
-    ["one_id", ["CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS public.one_id\n  ON one (id);"], ["0_x.sql"]],
+    ["one_id", ["CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS one_id\n  ON public.one (id);"], ["0_x.sql"]],
     ["One id", ['create index "One id" on one (id);'], ["0_x.sql"]],
     ["a.b", ["create index axb on one (id);"], []],
     ["id", ["create index one_id on one (id);"], []],
@@ -191,9 +191,31 @@ describe("indexesInTheWay()", () => {
     ["one_id", ["drop index concurrently one_id;", "create index one_id on one (id);"], []],
     ["one_id", ["drop index if exists two, public.one_id; create index one_id on one (id);"], []],
     ["one_id", ["create index one_id on one (id);", "drop index one_id;"], ["0_x.sql"]],
+    ["one_id", ["create index one_id on one (id); drop index one_id;"], ["0_x.sql"]],
     ["one_id", ["reindex index concurrently one_id;"], []],
-  ])("%s in %j", (name, statements, files) => {
-    expect(made(name, ...statements)).toEqual(files);
+    ["one_id", ["reindex index one_id; create index if not exists one_id on one (id);"], []],
+    ["one_id", ["alter index one_id rename to former; create index one_id on one (id);"], []],
+    ["one_id", ["select 'create index one_id on one (id)';"], []],
+    ["one_id", ["do $$ begin raise notice 'drop index one_id'; end $$; create index one_id on one (id);"], ["0_x.sql"]],
+    ["one_id", ["create function f() returns text return 'x'; create index one_id on one (id);"], ["0_x.sql"]],
+    ["one_id", ["this is no SQL; create index one_id on one (id);"], []],
+    ["one_id", ["this is no SQL;", "create index one_id on one (id);"], ["1_x.sql"]],
+    ["One_id", ["create index One_id on one (id);"], []],
+  ])("%s in %j", async (name, statements, files) => {
+    expect(await made(invalid(name), statements)).toEqual(files);
+  });
+
+  test.each([
+    ["app.one_id", "create index one_id on app.one (id);", ["0_x.sql"]],
+    ["app.one_id", "create index one_id on one (id);", ["0_x.sql"]],
+    ["app.one_id", "create index one_id on public.one (id);", []],
+    ["one_id", "create index one_id on app.one (id);", ["0_x.sql"]],
+    ["app.one_id", "drop index other.one_id; create index one_id on app.one (id);", ["0_x.sql"]],
+    ["app.one_id", "drop index if exists shop.app.one_id; create index one_id on app.one (id);", []],
+    ['"App.x"."One ""id"""', 'create index "One ""id""" on "App.x".one (id);', ["0_x.sql"]],
+    ['"App.x"."One ""id"""', 'create index "One ""id""" on app.one (id);', []],
+  ])("of one schema: %s in %s", async (index, statements, files) => {
+    expect(await made(asInvalidIndex(index), [statements])).toEqual(files);
   });
 });
 
@@ -261,6 +283,45 @@ describe("what has become of it", () => {
     );
   });
 
+  test("a database that is not adopted yet: nobody is to correct the file", () => {
+    const end = ended("2_two.sql", "pq: knex has migrated this database so far (P0001)");
+    expect(formatFailure(notApplied(outcome({ end, flags: " --on production" })))).toBe(
+      `Cannot apply migrations/2_two.sql: knex has migrated this database so far (P0001)
+  | applied: 1_one.sql
+  | taken back whole: 2_two.sql
+  | not applied: 3_three.sql
+  next: bun scripts/drift.ts adopt --on production
+  next: the same command again
+  read: docs/adopt.md`,
+    );
+  });
+
+  test("for programs, which get it as facts", () => {
+    const end = ended("2_two.sql", 'line: 3, column: 8, position: 45: pq: syntax error at or near "tabel" (42601)');
+    expect(notApplied(outcome({ end })).facts).toEqual({
+      applied: ["1_one.sql"],
+      failed: { file: "2_two.sql", line: 5, isTakenBack: true },
+      notApplied: ["3_three.sql"],
+      notValid: [],
+    });
+    const index = file("2_index.sql", "create unique index concurrently one_id on one (id);", concurrent(""));
+    const cut = { code: 143, lines: ["Applying: 2_index.sql"] };
+    const reason = { what: "Interrupted", why: "by SIGINT" } as Failure;
+    expect(interruptedIn(outcome({ pending: [index], end: cut, spoilt: ["public.one_id"] }), reason).facts).toEqual({
+      applied: [],
+      failed: { file: "2_index.sql", isTakenBack: false },
+      notApplied: [],
+      notValid: ["public.one_id"],
+    });
+    const none = { code: 1, lines: ["no such image"] };
+    expect(notApplied(outcome({ pending: [one], applied: [], end: none })).facts).toEqual({
+      applied: [],
+      notApplied: ["1_one.sql"],
+      notValid: [],
+    });
+    expect(spoiltIn({ spoilt: ["public.a"] }, "It is done").facts).toEqual({ notValid: ["public.a"] });
+  });
+
   test("dbmate did not even begin", () => {
     const end = { code: 1, lines: ["Error response from daemon: No such image: dbmate"] };
     expect(formatFailure(notApplied(outcome({ applied: [], end })))).toBe(
@@ -295,7 +356,7 @@ describe("what has become of it", () => {
   });
 
   test("everything is applied, and an index is not valid", () => {
-    const failure = spoiltIn(outcome({ spoilt: ["public.a", "public.b"] }));
+    const failure = spoiltAfter(outcome({ pending: [one], spoilt: ["public.a", "public.b"] }));
     expect([failure.exitCode, formatFailure(failure)]).toEqual([
       3,
       `Everything is applied, but not as it should be: public.a, public.b are not valid
@@ -303,6 +364,15 @@ describe("what has become of it", () => {
   next: in psql: reindex index concurrently public.b;
   read: docs/runbook/migration-failed.md`,
     ]);
+  });
+
+  test("a part is applied, and its index is not valid", () => {
+    expect(formatFailure(spoiltAfter(outcome({ spoilt: ["public.a"] })))).toBe(
+      `1_one.sql is applied, but not as it should be: public.a is not valid
+  next: in psql: reindex index concurrently public.a;
+  next: the same command again, for the others
+  read: docs/runbook/migration-failed.md`,
+    );
   });
 
   test("a way back that fails", () => {
@@ -430,14 +500,28 @@ pending       4_four.sql
   out of order: give the file a newer version; dbmate refuses it as it is
   edited: bun scripts/drift.ts check      # what the database has, and the file has not
   missing file: bring the file back from git; bun scripts/drift.ts repair otherwise
+  1 applied by something else than \`migrate up\` or a deploy, and not noted: an edit of it would not be seen
   the index public.one_id is not valid: bun scripts/drift.ts check`,
   );
   expect(formatStatus([], seen({}), place)).toBe('no migrations: "shop" on this machine');
+
+  const elsewhere = (environment: string, index: InvalidIndex) => {
+    const given = seen({ applied: ["0"], invalid: [index] });
+    return formatStatus(stateOf([one], given), given, { database: "shop", name: "there", environment });
+  };
+  expect(elsewhere("production", invalid("one_id"))).toEndWith(`
+  pending: bun scripts/migrate.ts up --on production
+  missing file: bring the file back from git; bun scripts/drift.ts repair --on production otherwise
+  the index public.one_id is not valid: bun scripts/drift.ts check --on production`);
+  expect(elsewhere("db.example.com", { ...invalid("one_id"), isBeingBuilt: true, builtBy: 4711 })).toEndWith(`
+  pending: bun scripts/migrate.ts up --database-url …
+  missing file: bring the file back from git; bun scripts/drift.ts repair --database-url … otherwise
+  public.one_id is not valid yet: Postgres process 4711 is building it`);
 });
 
 describe("down", () => {
   test("takes back the newest that is applied, and says what is lost", () => {
-    const plan = planDown([one, two, three], seen({ applied: ["1", "2"] }));
+    const plan = planDown([one, two, three], seen({ applied: ["1", "2"] }), "local");
     expect(plan).toEqual({ newest: two, isEdited: false });
     const edited: DownPlan = {
       newest: file("2_two.sql", "", { down: "drop table two;\n\ndrop table x;" }),
@@ -456,7 +540,7 @@ Forward is safer: bun scripts/migrate.ts new NAME`,
 
   test("knows an edited one", () => {
     const recorded = { "2": { file: "2_two.sql", sha256: "another" } };
-    expect(planDown([one, two], seen({ applied: ["1", "2"], recorded })).isEdited).toBe(true);
+    expect(planDown([one, two], seen({ applied: ["1", "2"], recorded }), "local").isEdited).toBe(true);
   });
 
   test.each([
@@ -464,7 +548,7 @@ Forward is safer: bun scripts/migrate.ts new NAME`,
       name: "nothing is applied",
       files: [one],
       state: {},
-      says: "3 Nothing was taken back: no migration is applied\n  next: bun scripts/migrate.ts status",
+      says: "3 Nothing was taken back: no migration is applied\n  next: bun scripts/migrate.ts status --on production",
     },
     {
       name: "its file is missing, and dbmate would take back the one before",
@@ -474,16 +558,32 @@ Forward is safer: bun scripts/migrate.ts new NAME`,
   next: bring the file back from git
   read: docs/migrations.md`,
     },
-    {
-      name: "there is nothing under its migrate:down",
-      files: [file("1_one.sql", "create table one ();", { down: "\n-- nothing\n" })],
-      state: { applied: ["1"] },
-      says: `5 Nothing was taken back: migrations/1_one.sql has nothing under "-- migrate:down"
+  ])("refuses where $name", async ({ files, state, says }) => {
+    expect(await refusal(() => planDown(files, seen(state), "production"))).toBe(says);
+  });
+
+  test.each([["\n-- nothing\n"], ["/* there is no way back */"], ["/* nor /* here */\n */ ;;\n-- at all"]])(
+    "refuses where nothing would be taken back: %j",
+    async (down) => {
+      expect(await refusal(() => requireWayBack(file("1_one.sql", "create table one ();", { down })))).toBe(
+        `5 Nothing was taken back: migrations/1_one.sql has nothing under "-- migrate:down"
   next: bun scripts/migrate.ts new NAME      # forward
   read: docs/migrations.md`,
+      );
     },
-  ])("refuses where $name", async ({ files, state, says }) => {
-    expect(await refusal(() => planDown(files, seen(state)))).toBe(says);
+  );
+
+  test("refuses what would be taken back by half, and does not mind how it was applied", async () => {
+    const half = file("1_one.sql", "create table one ();", { down: "drop table one;\ncommit;\ndrop table two;" });
+    expect(await refusal(() => requireWayBack(half))).toBe(
+      `2 Nothing was taken back: 1_one.sql does what dbmate would not apply as it looks
+  | 1_one.sql:8: COMMIT ends or nests the transaction of dbmate (transaction-control)
+  next: bun scripts/migrate.ts lint migrations/1_one.sql
+  read: docs/migrations.md`,
+    );
+    expect(await refusal(() => requireWayBack(file("1_one.sql", "create table one (); commit;")))).toBe("not refused");
+    // The server may know what this parser does not.
+    expect(await refusal(() => requireWayBack(file("1_one.sql", "", { down: "drop tabel one;" })))).toBe("not refused");
   });
 });
 
@@ -528,13 +628,13 @@ test("a file that is not UTF-8 is refused: it would be sent as something else", 
   const says = await refusal(() => readMigrations(directory));
   await rm(directory, { recursive: true });
   expect(says).toStartWith(
-    "2 Cannot read migrations/: 1 file is not one that dbmate can apply\n  | 1_a.sql: it is not UTF-8\n",
+    "2 Cannot read migrations/: 1 file is not one that dbmate can apply\n  | 1_a.sql:2: it is not UTF-8\n",
   );
 });
 
 test("a file's name and sum go into SQL as they are, however nasty", () => {
   const statements = recordStatements([{ version: "1", file: "1_o'clock.sql", sha256: "ab" }]);
   // Quoted once more, as the text of a DO.
-  expect(statements).toContain("values (''1'', ''1_oclock.sql, ab)");
+  expect(statements).toContain("values (''1'', ''1_o''''clock.sql'', ''ab'')");
   expect(recordStatements([], [])).toBe("begin; commit;");
 });

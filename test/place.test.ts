@@ -1,7 +1,7 @@
 // scripts/lib/place.ts: what a database URL means. live/place.test.ts has everything that needs a database.
 import { expect, test } from "bun:test";
 import { asFailure, formatFailure } from "../scripts/lib/failure.ts";
-import { parseDatabaseUrl } from "../scripts/lib/place.ts";
+import { directPlace, inOther, openContainer, parseDatabaseUrl } from "../scripts/lib/place.ts";
 
 const urls = [
   {
@@ -46,4 +46,22 @@ test.each(unusable)("not $url, and the message does not hold the password", ({ u
   }
   expect([formatFailure(failure!), failure!.exitCode]).toEqual([`Cannot use --database-url: ${why}`, 2]);
   expect(formatFailure(failure!)).not.toContain("secret");
+});
+
+test("inOther() is about that database alone, unless somebody asks for one by its name", () => {
+  const direct = inOther(directPlace({ ...urls[0]!.means, database: "live" }, "x"), "restored");
+  const databaseOf = ({ environment }: ReturnType<typeof direct.client>) => environment?.PGDATABASE;
+  expect([direct.database, direct.connection?.database]).toEqual(["restored", "restored"]);
+  expect([databaseOf(direct.client(["psql"])), databaseOf(direct.client(["psql"], "third"))]).toEqual([
+    "restored",
+    "third",
+  ]);
+  expect(databaseOf(direct.supervised(["pg_dump"]))).toBe("restored");
+  const contained = inOther(openContainer({ id: "c", database: "live", user: "app" }, "c"), "restored");
+  const end = (words: readonly string[]) => words.slice(-2);
+  expect(contained.connection).toBeUndefined();
+  expect([end(contained.client(["psql"]).argv), end(contained.supervised(["pg_dump"]).argv)]).toEqual([
+    ["restored", "psql"],
+    ["restored", "pg_dump"],
+  ]);
 });

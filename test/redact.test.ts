@@ -54,17 +54,19 @@ test("redactFailure() has no secret left, neither in its texts nor in what led t
     details: "a hunter2 b",
     exitCode: 3,
     read: "docs/deploy.md",
+    facts: { applied: ["hunter2.sql"], failed: { file: "a.sql", line: 2 } },
     cause: second,
   });
   const redacted = redactFailure(failure, ["hunter2"]);
-  const { what, why, next, details, exitCode, read } = redacted;
-  expect({ what, why, next, details, exitCode, read }).toEqual({
+  const { what, why, next, details, exitCode, read, facts } = redacted;
+  expect({ what, why, next, details, exitCode, read, facts }).toEqual({
     what: "Cannot deploy [secret]",
     why: "see [secret]",
     next: ["echo [secret]"],
     details: "a [secret] b",
     exitCode: 3,
     read: "docs/deploy.md",
+    facts: { applied: ["[secret].sql"], failed: { file: "a.sql", line: 2 } },
   });
   // Where it was thrown, which is what DBOPS_VERBOSE is for.
   const place = import.meta.file;

@@ -245,6 +245,25 @@ describe("formatPlan()", () => {
       "Nothing to rehearse: the backup 2026-11-21T03-00-00Z-4f2c1a2b has all files of migrations/",
     ]);
   });
+
+  test("nothing that the live database lacks: no restore on its server for that, whatever is in the files or would not fit", () => {
+    const liveMigrations = ["20261101000000", "20261121000000"];
+    const reaching = { "20261121000000_second.sql": ["x"] };
+    const ground = { kind: "beside", observed: { ...observed, freeBytes: 0 } } as const;
+    const plan = planRehearsal(wanted, { ...beside, liveMigrations, reaching, ground });
+    expect([plan.pending, formatNothing(plan)]).toEqual([
+      [],
+      "Nothing to rehearse: the live database has all files of migrations/; of these, the backup 2026-11-21T03-00-00Z-4f2c1a2b lacks 20261121000000_second.sql",
+    ]);
+  });
+
+  test("while another rehearsal is at work: its database is none that was left", () => {
+    const databases = [...observed.databases, "shop_rehearse_20261121T145900"];
+    const ground = { kind: "beside", observed: { ...observed, databases }, isBusy: true } as const;
+    const text = textOf({ ground });
+    expect(text).not.toContain('remove "shop_rehearse_20261121T145900"');
+    expect(text.split("\n").at(-1)).toBe("  warning: another rehearsal of it is at work, and there can only be one");
+  });
 });
 
 describe("planRehearsal() refuses", () => {
@@ -273,7 +292,7 @@ describe("planRehearsal() refuses", () => {
     expect(refused({ listing: { ...beside.listing, backups: [some] } }, { which: some.id })).toEqual([
       2,
       `Cannot rehearse with 2026-11-21T03-00-00Z-4f2c1a2b: it holds accounts only
-  next: bun scripts/migrate.ts rehearse latest`,
+  next: bun scripts/migrate.ts rehearse latest --on production`,
     ]);
   });
 
@@ -282,7 +301,7 @@ describe("planRehearsal() refuses", () => {
     expect(refused({ listing: { ...beside.listing, backups: [unknown] } })).toEqual([
       3,
       `Cannot rehearse with 2026-11-21T03-00-00Z-4f2c1a2b: its database has tables and no schema_migrations, so that nobody knows which files it has
-  next: bun scripts/drift.ts adopt
+  next: bun scripts/drift.ts adopt --on production
   read: docs/rehearse.md`,
     ]);
   });

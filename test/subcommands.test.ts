@@ -98,7 +98,7 @@ describe("the verbs", () => {
     ["migrate", ["status", "--wait", "1"], "--wait is for up and down, not for status"],
     ["drift", ["check", "--keep", "files"], "--keep is for repair, not for check"],
     ["drift", ["--plan"], "--plan is for repair and adopt, not for check"],
-    ["drift", ["repair", "--applied", "1.sql"], "--applied is for adopt, not for repair"],
+    ["drift", ["repair", "--tool", "knex"], "--tool is for adopt, not for repair"],
     ["drift", ["adopt", "--no-backup"], "--no-backup is for repair, not for adopt"],
     ["drift", ["check", "now"], '"now" is one word too many'],
   ];

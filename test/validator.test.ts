@@ -34,7 +34,7 @@ const healthy: Observation = {
   statistics: { sizeBytes: 8_123_456, connections: 3, connectionsMaximum: 100 },
 };
 const expectation: Expectation & { versions: string[] } = { versions, criticalTables: ["accounts"] };
-const migrateNext = "next: docker compose up migrations (without Docker: bun scripts/up.ts)";
+const migrateNext = "next: bun scripts/migrate.ts up (without the kit: docker compose up migrations)";
 
 type Row = { name: string; seen?: Partial<Observation>; wants?: Partial<Expectation>; problems: string[] };
 

@@ -1,19 +1,22 @@
 // The text of a baseline, and what stands in front of the first file of an adoption. Pure; adopt-baseline.ts runs pg_dump.
 import { asideName, type Table } from "./adopt-detect.ts";
-import { parseStatements, type Statement, without } from "./adopt-sql.ts";
+import { without } from "./adopt-sql.ts";
+import { notAdopted } from "./migration-outcome.ts";
+import { type Parsed, parseSql } from "./migration-statements.ts";
 import { quoteIdentifier, quoteLiteral } from "./psql.ts";
 
 /**
  * In front of the first file: a database that has the old history and not dbmate's would get everything a second time, and a file that
- * begins with DROP TABLE IF EXISTS would not even fail. Nothing where the history has dbmate's own name: dbmate finds the old versions then.
+ * begins with DROP TABLE IF EXISTS would not even fail. Where the history has dbmate's own name, dbmate goes on in it: versions that are there
+ * before the first file has run are the old tool's.
  */
 export function guardOf({ tool, table, nameIsTaken }: { tool: string; table: Table; nameIsTaken: boolean }): string {
-  if (nameIsTaken || table.name === asideName) return "";
   const name = quoteLiteral(`${quoteIdentifier(table.schema)}.${quoteIdentifier(table.name)}`);
+  const isTaken = nameIsTaken || table.name === asideName;
   return `-- Whoever deploys before the database is adopted is stopped here.
 do $$ begin
-  if to_regclass(${name}) is not null then
-    raise exception '${tool} has migrated this database so far' using hint = 'bun scripts/drift.ts adopt, then again';
+  if ${isTaken ? "exists (select from schema_migrations)" : `to_regclass(${name}) is not null`} then
+    raise exception '${tool} ${notAdopted}' using hint = 'bun scripts/drift.ts adopt, then again';
   end if;
 end $$;
 
@@ -28,12 +31,12 @@ export const baselineMark = (tool: string) => `-- Baseline: what ${tool} had mad
  */
 export async function baselineText(dump: string, tool: string, guard = ""): Promise<string> {
   const sql = withoutFrame(dump);
-  const removed = new Map<Statement, string>();
-  for (const statement of await parseStatements(sql)) {
-    const { kind, node } = statement;
-    if (kind === "VariableSetStmt" || isSetConfig(statement)) removed.set(statement, "");
-    if (kind === "CreateUserMappingStmt")
-      removed.set(statement, `-- Left out, with its password: a user mapping for the server ${node.servername}`);
+  const removed = new Map<Parsed, string>();
+  for (const statement of await parseSql(sql)) {
+    const { node, tree } = statement;
+    if (node === "VariableSetStmt" || isSetConfig(statement)) removed.set(statement, "");
+    if (node === "CreateUserMappingStmt")
+      removed.set(statement, `-- Left out, with its password: a user mapping for the server ${tree.servername}`);
   }
   return `${baselineMark(tool)}
 -- Rows are not in it: what earlier migrations had inserted has to be inserted again in a new database.
@@ -64,5 +67,5 @@ function withoutFrame(dump: string): string {
 }
 
 /** SELECT pg_catalog.set_config('search_path', '', false) */
-const isSetConfig = ({ kind, node }: Statement) =>
-  kind === "SelectStmt" && JSON.stringify(node).includes('"sval":"set_config"');
+const isSetConfig = ({ node, tree }: Parsed) =>
+  node === "SelectStmt" && JSON.stringify(tree).includes('"sval":"set_config"');

@@ -57,14 +57,21 @@ function hasColumns(table: Table, columns: Columns, optional: Columns = {}): boo
   );
 }
 
-/** What the tools keep beside their histories. */
-export const companionsOf = (tables: readonly Table[]): Table[] =>
-  tables.filter((table) =>
-    companions.some(({ columns, named }) => hasColumns(table, columns) && new RegExp(named, "i").test(nameOf(table))),
-  );
+/** Those that are called as nearly all are: of a table that only has the columns, nobody knows whether it is an app's. */
+export const recogniseUsual = (tables: readonly Table[]): Recognised[] =>
+  recognise(tables).filter(({ tool, table }) => shapes.find((shape) => shape.tool === tool)!.usual === table.name);
+
+/** "schema.table" of what the tool keeps beside that history; undefined where it keeps nothing. */
+export function companionOf(history: string, tool: string): string | undefined {
+  const dot = history.indexOf(".");
+  const name = companions[tool]?.(history.slice(dot + 1));
+  return name && `${history.slice(0, dot)}.${name}`;
+}
 
 /** The columns that may name a migration in a table that somebody has made up, best first. */
-const keyColumns = "version migration migration_name migration_id filename file_name file script name id".split(" ");
+export const keyColumns = "version migration migration_name migration_id filename file_name file script name id".split(
+  " ",
+);
 const historyName = /migration|schema_version|schema_history|db_version|schema_changes/i;
 
 /** @returns undefined for a table that is no history. */
@@ -109,8 +116,7 @@ function candidatesOf(candidates: readonly Table[], all: readonly Table[], tool:
   const known = recognise(all).filter(({ table }) => candidates.includes(table));
   const foreign = known.filter((one) => one.tool !== "dbmate");
   if (foreign.length > 0) return foreign;
-  const besides = companionsOf(all);
-  return byHand(candidates.filter((table) => !besides.includes(table) && !known.some((one) => one.table === table)));
+  return byHand(candidates.filter((table) => !known.some((one) => one.table === table)));
 }
 
 /** By the columns alone; where that leaves several, by the name as well. */

@@ -1,7 +1,7 @@
 // Reads from a database which of its tables are histories of migrations. Only ever reads.
-import { companionsOf, nameOf, recognise, type Table } from "./adopt-detect.ts";
+import { companionOf, nameOf, recogniseUsual, type Table } from "./adopt-detect.ts";
 import type { Recorded } from "./migration-record.ts";
-import type { Psql } from "./psql.ts";
+import { type Psql, quoteLiteral } from "./psql.ts";
 
 /** Where the kit remembers which histories it has taken over: also those that no shape tells. */
 export const createAdopted = `create table if not exists dbops.adopted_histories (
@@ -43,29 +43,32 @@ export async function readAdopted(psql: Psql): Promise<Adopted[]> {
   );
 }
 
+type History = Pick<Adopted, "history" | "tool">;
+
 /**
- * For CatalogOptions.histories: every history of a known tool or an adopted one, with what lies beside it; and "schema.*" for a schema
- * that holds nothing else.
+ * What stays out of comparisons, as "schema.table": these histories, and what lies beside them. Nothing that an app may have made itself: a
+ * table is not left out because of its columns. Pure.
  */
-export async function readHistories(psql: Psql): Promise<string[]> {
-  const [tables, adopted] = [await readTables(psql), await readAdopted(psql)];
-  const names = adopted.map(({ history }) => history);
-  return await withSchemas(psql, historiesAmong(tables, names));
-}
+export const leftOut = (histories: readonly History[]): string[] =>
+  unique(histories.flatMap(({ history, tool }) => [history, companionOf(history, tool) ?? history]));
 
-/** Pure. */
-export function historiesAmong(tables: readonly Table[], adopted: readonly string[]): string[] {
-  const known = recognise(tables).map(({ table }) => nameOf(table));
-  return [...new Set([...known, ...companionsOf(tables).map(nameOf), ...adopted])].sort();
-}
+/** Histories of tools that nobody has taken over, called as they usually are: left by a tool that was there before. Pure. */
+export const othersAmong = (tables: readonly Table[], histories: readonly string[]): History[] =>
+  recogniseUsual(tables)
+    .map(({ tool, table }) => ({ history: nameOf(table), tool: tool as string }))
+    .filter(({ history, tool }) => tool !== "dbmate" && !histories.includes(history));
 
-/** drizzle and Supabase make a schema for their history. */
+const unique = (names: readonly string[]) => [...new Set(names)].sort();
+
+/** With "schema.*" for each of their schemas that holds nothing else in this database: drizzle and Supabase make one for their history. */
 export async function withSchemas(psql: Psql, histories: readonly string[]): Promise<string[]> {
-  const list = `array[${histories.map((name) => `'${name.replaceAll("'", "''")}'`).join(", ")}]::text[]`;
+  const schemas = unique(histories.map((name) => name.slice(0, name.indexOf("."))));
+  if (schemas.every((schema) => schema === "public")) return [...histories];
+  const array = (values: readonly string[]) => `array[${values.map(quoteLiteral).join(", ")}]::text[]`;
+  const list = array(histories);
   const rows = await psql.rows<{ schema: string }>(
     `select n.nspname as schema from pg_catalog.pg_namespace n
-     where n.nspname <> 'public' and n.nspname !~ '^pg_'
-       and exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and n.nspname || '.' || c.relname = any (${list}))
+     where n.nspname <> 'public' and n.nspname !~ '^pg_' and n.nspname = any (${array(schemas)})
        and not exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p', 'v', 'm', 'f')
          and n.nspname || '.' || c.relname <> all (${list}))
        and not exists (select from pg_catalog.pg_proc p where p.pronamespace = n.oid)

@@ -23,8 +23,8 @@ export function match(
   const found = entries.map((entry) => ({ entry, sources: candidates(entry, sources) }));
   const applied = new Set(found.flatMap((one) => (one.sources.length === 1 ? one.sources : [])));
   if (counts === "mark") {
-    const newest = entries.at(-1)?.key ?? "-1";
-    for (const source of sources) if (BigInt(source.keys[0]!) <= BigInt(newest)) applied.add(source);
+    const newest = BigInt(entries.at(-1)?.key ?? "-1");
+    for (const source of sources) if (BigInt(source.digits) < newest) applied.add(source);
   }
   const edited = found.flatMap(({ entry, sources: [source] }) =>
     source?.sha256 && entry.sha256 && source.sha256 !== entry.sha256 ? [source] : [],
@@ -37,11 +37,21 @@ export function match(
 }
 
 /** The whole name tells more than the number, so the first of its keys that any file has decides. */
-function candidates({ key, sha256 }: Entry, sources: readonly Source[]): Source[] {
+function candidates({ key, sha256, also = [] }: Entry, sources: readonly Source[]): Source[] {
   const same = sha256 ? sources.filter((source) => source.sha256 === sha256) : [];
   if (same.length === 1) return same;
   const names = sources.filter(({ keys, path }) => path === key || keys[0] === key);
-  return names.length > 0 ? names : sources.filter(({ keys }) => keys.includes(key));
+  const found = names.length > 0 ? names : sources.filter(({ keys }) => keys.includes(key));
+  const called = found.filter(({ keys, name }) => also.some((one) => one === name || keys.includes(one)));
+  return called.length === 1 ? called : found;
+}
+
+/** One row, a number, and files with smaller ones: it says how far the database is, not which file was applied. */
+export function countsAsMark(entries: readonly Entry[], sources: readonly Source[]): boolean {
+  const [only, ...more] = entries;
+  const isNumber = (digits: string) => /^\d{1,9}$/.test(digits);
+  if (!only || more.length > 0 || !isNumber(only.key)) return false;
+  return sources.some(({ digits }) => isNumber(digits) && Number(digits) < Number(only.key));
 }
 
 /** Of what the tool has kept the SQL of, and nobody the file. */

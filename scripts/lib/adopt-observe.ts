@@ -2,11 +2,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { convert, type Part } from "./adopt-convert.ts";
-import { companionsOf, detect, keyColumnOf, nameOf, type Recognised, type Table } from "./adopt-detect.ts";
+import { companionOf, detect, keyColumnOf, nameOf, type Recognised, type Table } from "./adopt-detect.ts";
 import { findFolder } from "./adopt-files.ts";
-import { type Adopted, historiesAmong, readAdopted, readTables, withSchemas } from "./adopt-histories.ts";
-import { type Match, match } from "./adopt-match.ts";
-import { baselineEnding, chooseWay, type Observed, type Way } from "./adopt-plan.ts";
+import { type Adopted, leftOut, othersAmong, readAdopted, readTables, withSchemas } from "./adopt-histories.ts";
+import { countsAsMark, type Match, match } from "./adopt-match.ts";
+import { baselineEnding, betweenApplied, chooseWay, type Observed, type Way } from "./adopt-plan.ts";
 import { facts, type Row, type Source, type ToolFacts } from "./adopt-tools.ts";
 import type { DriftRequest } from "./drift-request.ts";
 import { exitCodes, Failure } from "./failure.ts";
@@ -39,17 +39,23 @@ export async function observe(psql: Psql, { directory, flags }: DriftRequest, ad
     ...{ directory, asked: flags.files, usual: tool.folders },
     isIts: (files) => tool.sources(files).length > 0,
   });
-  const found = match(tool, entries, folder ? tool.sources(folder.files) : []);
+  const sources = folder ? tool.sources(folder.files) : [];
+  const isMark = history.tool === "hand-written" && countsAsMark(entries, sources);
+  const found = match(isMark ? { counts: "mark" } : tool, entries, sources);
   const existing = await existingMigrations(directory);
   const wasBaseline = adopted?.files.some(({ file }) => file.endsWith(baselineEnding)) ?? false;
   const choosing = { match: found, folder: folder?.path, existing, history };
   const way = chooseWay(choosing, flags.baseline || wasBaseline);
-  const histories = historiesAmong(tables, [...before.map((one) => one.history), nameOf(history.table)]);
+  const taken = await readTaken(psql, history, adopted !== undefined);
+  const own = leftOut([...before, { history: nameOf(history.table), tool: history.tool }, ...taken.own]);
+  const isThere = new Set(tables.map(nameOf));
+  const notCompared = leftOut(othersAmong(tables, own)).filter((name) => !own.includes(name) && isThere.has(name));
   return {
     ...{ history, entries, match: found, folder: folder?.path, way, rows, readRows, existing },
-    histories: await withSchemas(psql, histories),
+    histories: await withSchemas(psql, [...own, ...notCompared]),
+    ...{ notCompared, isMark },
     parts: await convertAll(needed(found, way.way), folder?.path, history.table),
-    ...(await readTaken(psql, history, adopted !== undefined)),
+    ...taken,
   };
 }
 
@@ -74,7 +80,11 @@ async function requireSettled(
     throw new Failure(
       "Cannot adopt",
       `${name} has left a migration half-done`,
-      [`mend it with ${name}, then the same command again`],
+      [
+        name === "hand-written"
+          ? "finish them, or take them back; then make the rows say so, and the same command again"
+          : `mend it with ${name}, then the same command again`,
+      ],
       {
         exitCode: exitCodes.saidNo,
         details: wrong.join("\n"),
@@ -82,7 +92,8 @@ async function requireSettled(
       },
     );
   }
-  const lock = companionsOf(tables).find((one) => one.schema === table.schema && one.name === `${table.name}_lock`);
+  const beside = companionOf(nameOf(table), name);
+  const lock = tables.find((one) => nameOf(one) === beside);
   if (!busy || (busy.includes("LOCK") && !lock)) return;
   const [row] = await psql.rows<{ busy: boolean }>(busy.replace("LOCK", lock ? quoted(lock) : ""));
   if (!row!.busy) return;
@@ -110,10 +121,12 @@ function empty({ tool, table }: Recognised): Failure {
 }
 
 /** With a baseline, what is applied is in it. What cannot be converted and is not needed stays unsaid. */
-const needed = ({ sources, applied, undecided }: Match, way: Way): readonly Source[] =>
-  way === "import"
-    ? sources
-    : sources.filter((one) => !applied.has(one) && !undecided.some((it) => it.sources.includes(one)));
+function needed(found: Match, way: Way): readonly Source[] {
+  if (way === "import") return found.sources;
+  const { applied, undecided } = found;
+  const inBaseline = [...applied, ...undecided.flatMap(({ sources }) => sources), ...betweenApplied(found)];
+  return found.sources.filter((one) => !inBaseline.includes(one));
+}
 
 async function convertAll(
   sources: readonly Source[],
@@ -145,26 +158,36 @@ async function existingMigrations(directory: string): Promise<MigrationFile[]> {
   });
 }
 
-type Taken = Pick<Seen, "nameIsTaken" | "tracked" | "owner" | "roles">;
+type Taken = Pick<Seen, "nameIsTaken" | "tracked" | "owner" | "roles"> & {
+  /** dbmate's own table, where it has one. */
+  own: { history: string; tool: string }[];
+};
 
 /** @throws {Failure} exit 5 when dbmate's own table has something in it, or its name belongs to a third one. */
 async function readTaken(psql: Psql, { tool, table }: Recognised, isAdopted: boolean): Promise<Taken> {
-  const [row] = await psql.rows<{ isThere: boolean; isIt: boolean; isText: boolean; owner: string; roles: string[] }>(
-    `select to_regclass('schema_migrations') is not null as "isThere",
+  const [row] = await psql.rows<{
+    name: string | null;
+    isIt: boolean;
+    isText: boolean;
+    owner: string;
+    roles: string[];
+  }>(
+    `select (select n.nspname || '.' || c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where c.oid = to_regclass('schema_migrations')) as name,
        to_regclass('schema_migrations') = ${quoteLiteral(quoted(table))}::regclass as "isIt",
        exists (select from pg_attribute where attrelid = to_regclass('schema_migrations') and attname = 'version'
          and atttypid in ('text'::regtype, 'varchar'::regtype)) as "isText",
        (select pg_get_userbyid(relowner) from pg_class where oid = ${quoteLiteral(quoted(table))}::regclass) as owner,
        array(select rolname from pg_roles where rolname !~ '^pg_' order by rolname) as roles`,
   );
-  const { isThere, isIt, isText, owner, roles } = row!;
-  if (isThere && !isIt && !isText) throw inTheWay("it is the history of another tool", tool);
+  const { name, isIt, isText, owner, roles } = row!;
+  if (name && !isIt && !isText) throw inTheWay("it is the history of another tool", tool);
   const tracked = await readTracked(psql);
-  if (isIt) return { nameIsTaken: true, tracked: { ...tracked, applied: [] }, owner, roles };
+  if (isIt) return { nameIsTaken: true, tracked: { ...tracked, applied: [] }, owner, roles, own: [] };
   const { length } = tracked.applied;
   if (length > 0 && !isAdopted)
     throw inTheWay(`it has ${length === 1 ? "1 version" : `${length} versions`} already`, tool);
-  return { nameIsTaken: false, tracked, owner, roles };
+  return { nameIsTaken: false, tracked, owner, roles, own: name ? [{ history: name, tool: "dbmate" }] : [] };
 }
 
 function inTheWay(why: string, tool: string): Failure {

@@ -6,7 +6,7 @@ import type { Match } from "./adopt-match.ts";
 import type { Entry, Source } from "./adopt-tools.ts";
 import { asVersion, slugOf, versionOf, versionsInOrder } from "./adopt-version.ts";
 import { exitCodes, Failure } from "./failure.ts";
-import { type MigrationFile, parseMigration, whyUnreadable } from "./migration-file.ts";
+import { type MigrationFile, parseMigration, unreadableIn } from "./migration-file.ts";
 import type { Tracked } from "./migration-state.ts";
 
 export type Observed = {
@@ -22,8 +22,12 @@ export type Observed = {
   tracked: Tracked;
   /** The history has the name that dbmate's own table must have. */
   nameIsTaken: boolean;
-  /** The histories that stay out of comparisons. */
+  /** The tables that stay out of comparisons and of a baseline. */
   histories: readonly string[];
+  /** Its one row says how far the database is. */
+  isMark: boolean;
+  /** Of these: histories of further tools, which nobody has adopted. */
+  notCompared: readonly string[];
 };
 
 export type Way = "import" | "baseline";
@@ -51,6 +55,8 @@ export type AdoptPlan = {
   undecided: { key: string; sources: { from: string; files: string[] }[] }[];
   /** Where the old history goes; undefined where it stays. */
   renamed: string | undefined;
+  /** Histories of further tools: in no file. */
+  notCompared: readonly string[];
   warnings: string[];
 };
 
@@ -88,7 +94,7 @@ export function planAdoption(
   now: Date,
 ): AdoptPlan {
   const { history, entries, match, nameIsTaken } = observed;
-  requireInOrder(observed);
+  requireInOrder(observed, chosen.way);
   const imported = importedFiles(observed, chosen.way);
   const files = chosen.way === "baseline" ? [baselineFile(observed, baseline, now), ...imported] : imported;
   requireFree(files, observed.existing);
@@ -103,7 +109,8 @@ export function planAdoption(
     ...{ way: chosen.way, why: chosen.why, files },
     undecided: undecided.map(({ key, sources }) => ({ key, sources: sources.map(filesOf) })),
     renamed: nameIsTaken ? `${history.table.schema}.${asideName}` : undefined,
-    warnings: warningsOf(observed, chosen.way),
+    notCompared: observed.notCompared,
+    warnings: [...warningsOf(observed, chosen.way), ...waitingFiles(files, observed)],
   };
 }
 
@@ -119,8 +126,9 @@ function importedFiles(observed: Observed, way: Way): PlannedFile[] {
     sources.map((one) => parts.get(one)?.length ?? 1),
   );
   const isUndecided = (one: Source) => match.undecided.some((it) => it.sources.includes(one));
+  const between = betweenApplied(match);
   return sources.flatMap((source, at) => {
-    if (way === "baseline" && (match.applied.has(source) || isUndecided(source))) return [];
+    if (way === "baseline" && (match.applied.has(source) || isUndecided(source) || between.includes(source))) return [];
     const own = parts.get(source) ?? [];
     return own.map((part, index): PlannedFile => {
       const name = own.length > 1 ? `${slugOf(source.name)}_${index + 1}` : slugOf(source.name);
@@ -131,8 +139,8 @@ function importedFiles(observed: Observed, way: Way): PlannedFile[] {
       const guard = at === 0 && index === 0 && part.transaction ? guardOf({ ...history, nameIsTaken }) : "";
       const text = fileText({ from, part: { ...part, sql: guard + part.sql.trim() }, down, why });
       const migration = parseMigration(`${versions[at]![index]}_${name}.sql`, text);
-      const problem = whyUnreadable(migration);
-      if (problem) throw notTaken([problem]);
+      const problems = unreadableIn([migration]);
+      if (problems.length > 0) throw notTaken(problems);
       return { migration, from, applied: match.applied.has(source), isNew: isNew(migration, existing) };
     });
   });
@@ -140,7 +148,13 @@ function importedFiles(observed: Observed, way: Way): PlannedFile[] {
 
 /** @param why there is no `down`, for `migrate lint`. */
 function fileText({ from, part, down, why }: { from: string; part: Part; down: string; why: string }): string {
-  const allowed = down ? "" : `-- dbops:allow down-empty ${why}\n`;
+  const allowed = [
+    ...(down ? [] : [`-- dbops:allow down-empty ${why}\n`]),
+    // It is applied as it is, wherever it is.
+    ...(/\bconcurrently\s+if\s+not\s+exists\b/i.test(part.sql)
+      ? ["-- dbops:allow concurrently-if-not-exists it is taken over as it was applied\n"]
+      : []),
+  ].join("");
   const up = part.transaction ? "-- migrate:up" : "-- migrate:up transaction:false";
   return `-- From ${from}\n${allowed}\n${up}\n${part.sql}\n\n-- migrate:down\n${down ? `${down}\n` : ""}`;
 }
@@ -174,12 +188,19 @@ function baselineVersion(match: Match, entries: readonly Entry[], now: Date): st
   return digits.map(versionOf).sort().at(-1) ?? `${asVersion(now.getTime()).slice(0, 8)}000000`;
 }
 
+const isDone = (match: Match, one: Source) =>
+  match.applied.has(one) || match.undecided.some((it) => it.sources.includes(one));
+
+/** Not applied, as the history says, though newer ones are. A baseline is of all of it. */
+export function betweenApplied(match: Match): Source[] {
+  const newest = match.sources.findLastIndex((one) => isDone(match, one) && !one.repeatable);
+  return match.sources.slice(0, Math.max(0, newest)).filter((one) => !isDone(match, one) && !one.repeatable);
+}
+
 /** dbmate refuses what is older than something applied, and rightly: nobody has tried the two in that order. */
-function requireInOrder({ match, folder, history }: Observed): void {
-  const isDone = (one: Source) => match.applied.has(one) || match.undecided.some((it) => it.sources.includes(one));
-  const newest = match.sources.findLastIndex((one) => isDone(one) && !one.repeatable);
-  const between = match.sources.slice(0, newest).filter((one) => !isDone(one) && !one.repeatable);
-  const pending = match.sources.filter((one) => !isDone(one));
+function requireInOrder({ match, folder, history }: Observed, way: Way): void {
+  const between = way === "baseline" ? [] : betweenApplied(match);
+  const pending = match.sources.filter((one) => !isDone(match, one) && !betweenApplied(match).includes(one));
   const code = pending.filter(({ sql }) => !sql);
   const problems = [
     ...between.map(({ path }) => `${folder}/${path}: not applied, though newer ones are`),
@@ -188,12 +209,18 @@ function requireInOrder({ match, folder, history }: Observed): void {
       ? pending.map(({ path }) => `${folder}/${path}: not applied, and the repeatable ones come after it`)
       : []),
   ];
-  if (problems.length > 0) throw notApplied([...new Set(problems)], history.tool);
+  if (problems.length > 0) throw notApplied([...new Set(problems)], history.tool, between.length > 0);
 }
 
-function notApplied(problems: readonly string[], tool: string): Failure {
+function notApplied(problems: readonly string[], tool: string, isBetween: boolean): Failure {
   const count = problems.length === 1 ? "1 of its migrations is" : `${problems.length} of its migrations are`;
-  const next = [`apply them with ${tool}, or take the files out of the folder; then the same command again`];
+  const runner = tool === "hand-written" ? "your own runner" : tool;
+  const next = [
+    `apply them with ${runner}, or take the files out of the folder; then the same command again`,
+    ...(isBetween
+      ? ["the same command with --baseline      # if they are applied all the same, whatever the history says"]
+      : []),
+  ];
   return new Failure("Cannot adopt", `${count} not applied`, next, {
     exitCode: exitCodes.saidNo,
     details: problems.join("\n"),
@@ -235,15 +262,33 @@ function notTaken(problems: readonly string[], next = ["docs/adopt.md says what 
   });
 }
 
-function warningsOf({ match, folder }: Observed, way: Way): string[] {
+/** Nobody has asked for them: those of the starter, as a rule. */
+function waitingFiles(files: readonly PlannedFile[], { existing, tracked }: Observed): string[] {
+  const planned = new Set(files.map(({ migration }) => migration.file));
+  return existing
+    .filter(({ file, version }) => !planned.has(file) && !tracked.applied.includes(version))
+    .map(
+      ({ file }) =>
+        `migrations/${file} is there already: the next migrate up or deploy applies it. If it came with the starter: git rm migrations/${file}`,
+    );
+}
+
+function warningsOf({ match, folder, isMark }: Observed, way: Way): string[] {
   const edited = match.edited.map(({ path }) => `${folder}/${path} was edited after it was applied`);
-  if (way === "import") return edited;
-  return ["rows that migrations had inserted are not in the baseline: a new database will be without them"];
+  const mark = isMark ? ["its one row says how far the database is: what comes before it counts as applied"] : [];
+  if (way === "import") return [...edited, ...mark];
+  const between = betweenApplied(match).map(({ path }) => `${folder}/${path}`);
+  const taken = between.length > 0 ? [`not in the history, and taken for a part of the baseline: ${few(between)}`] : [];
+  return [
+    ...mark,
+    ...taken,
+    "rows that migrations had inserted are not in the baseline: a new database will be without them",
+  ];
 }
 
 /** @param database what it is called, for people. */
 export function formatPlan(plan: AdoptPlan, database: string): string {
-  const { tool, history, count, way, why, files, undecided, renamed, warnings } = plan;
+  const { tool, history, count, way, why, files, undecided, renamed, notCompared, warnings } = plan;
   const fresh = files.filter((one) => one.isNew);
   const applied = files.filter((one) => one.applied);
   const isUndecided = ({ from }: PlannedFile) => undecided.some((it) => it.sources.some((one) => one.from === from));
@@ -269,7 +314,14 @@ export function formatPlan(plan: AdoptPlan, database: string): string {
   let number = 0;
   const numbered = steps.map((step) => (step.startsWith("     ") ? `  ${step}` : `  ${++number}. ${step}`));
   const heading = `${tool} has migrated ${database}: ${count === 1 ? "1 migration" : `${count} migrations`} in ${history}`;
-  return [heading, ...numbered, ...warnings.map((text) => `  warning: ${text}`)].join("\n");
+  const [look, are] = notCompared.length === 1 ? ["looks like the history", "is"] : ["look like histories", "are"];
+  const others = `  not compared: ${notCompared.join(", ")}, which ${look} of another tool and ${are} in no file`;
+  return [
+    heading,
+    ...numbered,
+    ...(notCompared.length > 0 ? [others] : []),
+    ...warnings.map((text) => `  warning: ${text}`),
+  ].join("\n");
 }
 
 export function planAsJson({ files, ...plan }: AdoptPlan) {

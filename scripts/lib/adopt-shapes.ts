@@ -14,19 +14,31 @@ export type Shape = {
   named?: string;
   /** The columns of another table of the same schema, without which it is not this tool's. */
   beside?: Columns;
+  /** What its users call it, nearly all of them. An app may have a table with the same columns, and hardly with the same name too. */
+  usual: string;
 };
 
 /** The first that fits is the one. */
 export const shapes = [
-  { tool: "alembic", columns: { version_num: "text" } },
-  { tool: "django", columns: { id: "number", app: "text", name: "text", applied: "time" } },
+  { tool: "alembic", columns: { version_num: "text" }, usual: "alembic_version" },
+  {
+    tool: "django",
+    columns: { id: "number", app: "text", name: "text", applied: "time" },
+    usual: "django_migrations",
+  },
   {
     tool: "drizzle",
     columns: { id: "number", hash: "text", created_at: "number" },
     optional: { name: "text", applied_at: "time" },
     named: "migration",
+    usual: "__drizzle_migrations",
   },
-  { tool: "ecto", columns: { version: "number", inserted_at: "time" }, named: "migration" },
+  {
+    tool: "ecto",
+    columns: { version: "number", inserted_at: "time" },
+    named: "migration",
+    usual: "schema_migrations",
+  },
   {
     tool: "flyway",
     columns: {
@@ -41,10 +53,15 @@ export const shapes = [
       execution_time: "number",
       success: "boolean",
     },
+    usual: "flyway_schema_history",
   },
-  { tool: "golang-migrate", columns: { version: "number", dirty: "boolean" } },
-  { tool: "knex", columns: { id: "number", name: "text", batch: "number", migration_time: "time" } },
-  { tool: "node-pg-migrate", columns: { id: "number", name: "text", run_on: "time" } },
+  { tool: "golang-migrate", columns: { version: "number", dirty: "boolean" }, usual: "schema_migrations" },
+  {
+    tool: "knex",
+    columns: { id: "number", name: "text", batch: "number", migration_time: "time" },
+    usual: "knex_migrations",
+  },
+  { tool: "node-pg-migrate", columns: { id: "number", name: "text", run_on: "time" }, usual: "pgmigrations" },
   {
     tool: "prisma",
     columns: {
@@ -57,34 +74,43 @@ export const shapes = [
       started_at: "time",
       applied_steps_count: "number",
     },
+    usual: "_prisma_migrations",
   },
   {
     tool: "rails",
     columns: { version: "text" },
     beside: { key: "text", value: "text", created_at: "time", updated_at: "time" },
+    usual: "schema_migrations",
   },
   {
     tool: "sequelize",
     columns: { name: "text" },
     optional: { createdAt: "time", updatedAt: "time" },
     named: "meta$|migration",
+    usual: "SequelizeMeta",
   },
   {
     tool: "supabase",
     columns: { version: "text" },
     optional: { statements: "text[]", name: "text", created_by: "text", idempotency_key: "text", rollback: "text[]" },
     named: "^supabase_migrations\\.",
+    usual: "schema_migrations",
   },
-  { tool: "typeorm", columns: { id: "number", timestamp: "number", name: "text" }, named: "migration" },
-  { tool: "dbmate", columns: { version: "text" }, named: "\\.schema_migrations$" },
+  {
+    tool: "typeorm",
+    columns: { id: "number", timestamp: "number", name: "text" },
+    named: "migration",
+    usual: "migrations",
+  },
+  { tool: "dbmate", columns: { version: "text" }, named: "\\.schema_migrations$", usual: "schema_migrations" },
 ] as const satisfies readonly Shape[];
 
-/** What the tools keep beside it, which goes with it: knex' lock, the note that Rails makes, the seeds of Supabase. */
-export const companions: readonly Required<Pick<Shape, "columns" | "named">>[] = [
-  { columns: { index: "number", is_locked: "number" }, named: "lock$" },
-  { columns: { key: "text", value: "text", created_at: "time", updated_at: "time" }, named: "metadata$" },
-  { columns: { path: "text", hash: "text" }, named: "^supabase_migrations\\." },
-];
+/** What the tools keep beside it, in the same schema, which goes with it: knex' lock, the note that Rails makes, the seeds of Supabase. */
+export const companions: Readonly<Record<string, (history: string) => string>> = {
+  knex: (history) => `${history}_lock`,
+  rails: () => "ar_internal_metadata",
+  supabase: () => "seed_files",
+};
 
 /** The kind of a type, from the name that format_type() gives it without its length. */
 export function kindOf(type: string): string {

@@ -1,4 +1,5 @@
 // The tools whose migrations are SQL files, which dbmate can apply as well.
+import { keyColumns } from "./adopt-detect.ts";
 import type { Entry, FolderFile, Row, Source, ToolFacts } from "./adopt-tools.ts";
 
 const text = (value: unknown) => String(value ?? "");
@@ -148,18 +149,40 @@ const supabase: ToolFacts = {
 /** Without folders in front of a name, and without zeros in front of a number. */
 const asNamed = (key: string) => (/^\d{1,9}$/.test(key) ? `${Number(key)}` : base(key));
 
+const isTrue = (value: unknown) => /^(true|t|yes|y|1)$/i.test(text(value));
+const isFalse = (value: unknown) => /^(false|f|no|n|0)$/i.test(text(value));
+const settled =
+  /^(applied|success|successful|succeeded|ok|done|complete|completed|executed|up|finished|migrated|installed|passed)$/i;
+
+/** Whether a column says that a migration is not applied, or not all of it. @param name in lower case, without underscores. */
+function isUnsettled(name: string, value: unknown): boolean {
+  if (/^(is)?(dirty|failed|running|pending|rolledback|reverted)$/.test(name)) return isTrue(value);
+  if (/^(is)?(success|successful|succeeded|ok|applied|completed|done|executed|finished)$/.test(name))
+    return isFalse(value);
+  if (/^(status|state|result|outcome)$/.test(name)) return !isTrue(value) && !settled.test(text(value));
+  if (/^(applied|executed|finished|completed|migrated|installed|run|ran|ended)(at|on)$/.test(name))
+    return value === null;
+  if (/^(rolledback|reverted|undone|failed|error|errored)(at|on)$/.test(name)) return value !== null;
+  return /^(error|errormessage|failure)$/.test(name) && text(value) !== "";
+}
+
 /** By file name, by the name without its ending, or by the number in front of it. */
 const handWritten: ToolFacts = {
   order: "ctid",
   folders: ["db/migrations", "sql/migrations", "database/migrations", "db", "sql"],
   command: "your own runner",
-  entries: (rows, keyColumn = "version") => rows.map((row) => ({ key: asNamed(text(row[keyColumn])) })),
+  entries: (rows, keyColumn = "version") =>
+    rows.map((row) => {
+      const also = keyColumns.filter((name) => name !== keyColumn && typeof row[name] === "string");
+      return {
+        key: asNamed(text(row[keyColumn])),
+        ...(also.length > 0 && { also: also.map((name) => base(text(row[name]))) }),
+      };
+    }),
   problems: (rows) =>
     rows.flatMap((row) => {
-      const wrong = Object.entries(row).find(
-        ([name, value]) =>
-          (/^(dirty|failed|is_dirty|running)$/.test(name) && value === true) ||
-          (/^(success|succeeded|ok|applied|completed|done)$/.test(name) && value === false),
+      const wrong = Object.entries(row).find(([name, value]) =>
+        isUnsettled(name.toLowerCase().replaceAll("_", ""), value),
       );
       return wrong ? [`a row says ${wrong[0]} = ${wrong[1]}: ${JSON.stringify(row)}`] : [];
     }),

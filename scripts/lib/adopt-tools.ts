@@ -13,6 +13,8 @@ export type Entry = {
   key: string;
   /** For people, where the key says nothing. */
   label?: string;
+  /** What else the row says of its name: where several files have one number. */
+  also?: readonly string[];
   /** Of the file as it was applied, if the tool keeps it. */
   sha256?: string;
   /** Its SQL, if the tool keeps it. */

@@ -24,6 +24,7 @@ type Wanted = {
   versionNumber: number;
   owner: string;
   roles: readonly string[];
+  /** Tables that stay out, as "schema.table". */
   histories: readonly string[];
   /** Called where nothing is kept. */
   scratch: () => Promise<Scratch>;

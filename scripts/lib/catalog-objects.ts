@@ -2,7 +2,8 @@
 // written. Out of it come a fingerprint, for "the same or not", and the list, for "what is not the same".
 // How each kind is found stands in catalog-query.ts and its parts.
 import { objectsQuery } from "./catalog-query.ts";
-import type { Psql } from "./psql.ts";
+import { exitCodes, Failure } from "./failure.ts";
+import { type Psql, SqlError } from "./psql.ts";
 
 export type CatalogObject = {
   /** As people call it: "table", "column", "index", "materialized view". */
@@ -26,7 +27,7 @@ export type CatalogOptions = {
 };
 
 /** To be counted up with every change of the query: what was kept of an older one is not compared with it. */
-export const catalogVersion = 3;
+export const catalogVersion = 4;
 
 /** sha256 over all objects, hexadecimal: equal where every object is. The server counts it, and sends 64 letters. */
 export async function fingerprint(psql: Psql, options: CatalogOptions = {}): Promise<string> {
@@ -68,15 +69,44 @@ async function ask<Row>(psql: Psql, options: CatalogOptions, query: string): Pro
   const [begin, end] = inTransaction
     ? ["savepoint dbops_catalog", "rollback to savepoint dbops_catalog; release savepoint dbops_catalog"]
     : ["begin transaction isolation level repeatable read read only", "rollback"];
-  await psql.execute([begin, ...settings].join(";"));
+  const leave = () => psql.execute(end).catch(() => {});
+  await psql.execute([begin, ...settings, limitWaits].join(";"));
   try {
     const [server] = await psql.rows<{ versionNumber: number }>(
       `select current_setting('server_version_num')::int as "versionNumber"`,
     );
     const { versionNumber } = server!;
     const objects = objectsQuery({ histories, owner, withoutRoles, versionNumber });
-    return await psql.rows<Row>(`${objects} ${query}`, lookSeconds);
-  } finally {
-    await psql.execute(end).catch(() => {});
+    const rows = await psql.rows<Row>(`${objects} ${query}`, lookSeconds);
+    await leave();
+    return rows;
+  } catch (error) {
+    await leave();
+    throw await sayingWhoKeeps(psql, error);
   }
+}
+
+const waitSeconds = 3;
+
+/**
+ * A look at a view locks what it reads, and who waits for one table keeps the others: a change of those would queue behind the look, and
+ * everybody behind that. Where the transaction has a limit, it stays.
+ */
+export const limitWaits = `select set_config('lock_timeout',
+  case current_setting('lock_timeout') when '0' then '${waitSeconds}s' else current_setting('lock_timeout') end, true)`;
+
+/** For a session that is in no transaction which has failed. @returns the error; of a look that has waited too long a Failure with exit 4. */
+export async function sayingWhoKeeps(psql: Psql, error: unknown): Promise<unknown> {
+  if (!(error instanceof SqlError) || error.code !== "55P03") return error;
+  const [row] = await psql.rows<{ holders: string | null }>(
+    `select string_agg(distinct format('process %s (%s) %s %s', l.pid, coalesce(nullif(a.application_name, ''), 'no name'),
+       case when l.granted then 'keeps' else 'waits to keep' end, l.relation::regclass), '; ') as holders
+     from pg_locks l join pg_stat_activity a using (pid) join pg_class c on c.oid = l.relation and c.relnamespace <> 'pg_catalog'::regnamespace
+     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock' and l.pid <> pg_backend_pid()
+       and l.database = (select oid from pg_database where datname = current_database())`,
+  );
+  const why = row!.holders ?? "somebody has kept a table from everybody else";
+  const next = ["the same command again, once that is over"];
+  const read = "docs/runbook/migration-hangs.md";
+  return new Failure("Cannot look at the structure", why, next, { exitCode: exitCodes.locked, cause: error, read });
 }

@@ -78,6 +78,7 @@ const rareSelects = [
   rare("pg_opclass", "format_type(o.opcintype, null), case when o.opcdefault then 'default' end"),
   rare("pg_opfamily", "null"),
   rare("pg_cast", "o.castcontext, o.castmethod, nullif(o.castfunc, 0)::regprocedure"),
+  rare("pg_transform", "nullif(o.trffromsql, 0)::regprocedure, nullif(o.trftosql, 0)::regprocedure"),
   rare("pg_collation", "to_jsonb(o) - '{oid,collname,collnamespace,collowner,collversion}'::text[]"),
   rare("pg_conversion", "o.conproc, case when o.condefault then 'default' end"),
   rare(

@@ -24,7 +24,9 @@ export const tableSelects = ({ owner, roleName }: QueryWords): string[] => [
     'toast with (' || array_to_string(t.reloptions, ', ') || ')',
     case when r.relkind = 'f' then (select concat_ws(' ', 'server ' || quote_ident(s.srvname), 'options ' || f.ftoptions::text)
       from pg_foreign_table f join pg_foreign_server s on s.oid = f.ftserver where f.ftrelid = r.oid) end,
-    case when r.relkind in ('v', 'm') then 'as ' || pg_get_viewdef(r.oid) end)
+    case when r.relkind in ('v', 'm') then 'as ' || pg_get_viewdef(r.oid) end,
+    case when r.relkind = 'v' then (select string_agg('default of ' || quote_ident(a.attname) || ' ' || pg_get_expr(d.adbin, d.adrelid), ', ' order by a.attnum)
+      from pg_attrdef d join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where d.adrelid = r.oid) end)
   from relations r join (values ('r'::"char", 'table'), ('p', 'table'), ('v', 'view'), ('m', 'materialized view'), ('f', 'foreign table'))
     k (relkind, kind) using (relkind)
   left join (select inhrelid, string_agg(inhparent::regclass::text, ', ' order by inhseqno) from pg_inherits group by inhrelid) i (oid, parents) on i.oid = r.oid
@@ -61,7 +63,11 @@ export const tableSelects = ({ owner, roleName }: QueryWords): string[] => [
 
   `select 'pg_trigger'::regclass, t.oid, 'trigger', r.name || '.' || quote_ident(t.tgname), r.name, concat_ws(' ', pg_get_triggerdef(t.oid),
     case t.tgenabled when 'D' then 'disabled' when 'R' then 'enabled on replicas' when 'A' then 'enabled always' end)
-  from pg_trigger t join relations r on r.oid = t.tgrelid where not t.tgisinternal and t.tgparentid = 0`,
+  from pg_trigger t join relations r on r.oid = t.tgrelid
+  -- That of a partition comes and goes with its parent's, which may be on where it is off. Before Postgres 15 it is an internal one.
+  left join pg_trigger p on p.oid = t.tgparentid
+  where case when t.tgparentid = 0 then not t.tgisinternal
+    else p.tgenabled <> t.tgenabled and not exists (select from pg_constraint c where c.oid = t.tgconstraint and c.contype = 'f') end`,
 
   `select 'pg_rewrite'::regclass, u.oid, 'rule', r.name || '.' || quote_ident(u.rulename), r.name, concat_ws(' ', pg_get_ruledef(u.oid),
     case u.ev_enabled when 'D' then 'disabled' when 'R' then 'enabled on replicas' when 'A' then 'enabled always' end)

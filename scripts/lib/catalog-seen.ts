@@ -1,6 +1,8 @@
 // The fingerprint of a live database without writing out every object once more, where nothing has changed since the last time. Postgres
 // never changes a row of its catalogs in place: each new version has a place and a transaction of its own, so that one look at those two
 // numbers of every row says whether anything is as it was. What is not a matter of the structure (VACUUM, ANALYZE, rows) changes neither.
+// The numbers are good for one run of one server: one that is made anew gives them out again, and so does one that was put back to where it
+// was, from a snapshot or a backup. Both have been started since.
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -90,5 +92,6 @@ async function readState(psql: Psql): Promise<unknown> {
   // Roles are shared, and a name may go from one to another.
   const roles = `select 'roles', count(*), bit_xor(hashtextextended(rolname, oid::bigint))::text from pg_catalog.pg_roles`;
   const database = `select current_database(), oid::bigint, null from pg_catalog.pg_database where datname = current_database()`;
-  return await psql.rows([...parts, roles, database].join("\nunion all "));
+  const run = `select 'run', (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint, null`;
+  return await psql.rows([...parts, roles, database, run].join("\nunion all "));
 }

@@ -29,10 +29,6 @@ function localeWords({ encoding, collate, ctype, provider, locale }: Manifest["s
 
 export const dropScript = (name: string) => `drop database if exists ${quoteIdentifier(name)} with (force)`;
 
-/** Nobody comes in any more, and whoever is there has to go. */
-export const sendAwayScript = (name: string) => `alter database ${quoteIdentifier(name)} allow_connections false;
-select pg_terminate_backend(pid) from pg_stat_activity where datname = ${quoteLiteral(name)}`;
-
 /**
  * The live database's own, for they may be newer than the backup. One that has none at all was made by a deploy a minute ago, on a new
  * server: then those of the backup.

@@ -1,10 +1,10 @@
 // Applies pending migrations to a database that is not the one of the settings: to a restored one, before anybody uses it.
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { migrate, migrationFailure } from "./dbmate.ts";
 import { exitCodes, Failure } from "./failure.ts";
-import type { Place } from "./place.ts";
+import { applyPending } from "./migration-apply.ts";
+import { findMigrations, type MigrationFile, parseMigration, unreadableIn } from "./migration-file.ts";
+import { inOther, type Place } from "./place.ts";
 import { run } from "./run.ts";
 
 type Migrating = {
@@ -12,13 +12,14 @@ type Migrating = {
   /** Of the project here. */
   directory: string;
   target: string;
-  /** The newest that is applied; undefined for all. */
-  toVersion: string | undefined;
+  /** Versions, of those that are available. */
+  pending: readonly string[];
   interrupted: AbortSignal;
   onLine: (line: string) => void;
 };
 
-const migrateSeconds = 3600;
+/** Nobody else knows the database. */
+const waitSeconds = 10;
 
 /** Versions of the migrations/ that would be applied, oldest first: those of the live release, where Postgres is in its stack. */
 export async function availableMigrations(place: Place, directory: string): Promise<string[]> {
@@ -32,52 +33,42 @@ export const migrationsHere = async (directory: string): Promise<string[]> =>
 
 const versionsOf = (files: readonly string[]) => files.flatMap((file) => /^(\d+).*\.sql$/.exec(file)?.[1] ?? []).sort();
 
-/** @throws {Failure} exit 3 with dbmate's words: the restored database stays behind, and the live one as it is. */
+/** As `migrate up` does it. @throws {Failure} exit 3 with dbmate's words: the restored database stays behind, and the live one as it is. */
 export async function applyMigrations(migrating: Migrating): Promise<void> {
+  const { place, directory, target, interrupted, onLine: note } = migrating;
   try {
-    await (migrating.place.inStack ? throughStack(migrating) : fromHere(migrating));
+    const files = await pendingFiles(migrating);
+    const job = { place: inOther(place, target), directory, files, waitSeconds, note, interrupted };
+    await applyPending({ ...job, isProven: true });
   } catch (error) {
-    if (migrating.interrupted.aborted || !(error instanceof Failure)) throw error;
+    if (interrupted.aborted || !(error instanceof Failure)) throw error;
     const { what, why, details, read } = error;
     const extra = { ...(details && { details }), ...(read && { read }) };
     throw new Failure(what, why, [], { exitCode: exitCodes.saidNo, cause: error, ...extra });
   }
 }
 
-/** dbmate knows no last version: it gets a folder with those files alone. /dev/shm is the one place that it can write to. */
-const upTo = `mkdir /dev/shm/migrations && for file in /db/migrations/*.sql; do
-  version=$(basename "$file" | sed 's/[^0-9].*//')
-  if [ -n "$version" ] && ! [ "$version" \\> "$1" ]; then cp "$file" /dev/shm/migrations/; fi
-done && exec dbmate --migrations-dir /dev/shm/migrations up --strict`;
-
-async function throughStack({ place, target, toVersion, onLine }: Migrating): Promise<void> {
-  const url = `postgres://postgres:5432/${encodeURIComponent(target)}?sslmode=disable`;
-  const words = [
-    ...["docker", "compose", "run", "--rm", "--no-deps", "--no-TTY", "--quiet-pull"],
-    ...["--env", `PGDATABASE=${target}`, "--env", `DATABASE_URL=${url}`],
-    ...(toVersion ? ["--entrypoint", "sh", "migrations", "-c", upTo, "sh", toVersion] : ["migrations"]),
-  ];
-  const { exitCode, stdout, stderr } = await run({
-    ...place.inStack!(words),
-    ...{ timeoutSeconds: migrateSeconds, accept: [0, 1, 2, 125, 126, 127] },
-  });
-  const lines = `${stdout}${stderr}`.split("\n").filter(Boolean);
-  if (exitCode !== 0) throw migrationFailure(lines, exitCode);
-  for (const line of lines.filter((it) => it.startsWith("Applied: "))) onLine(line);
+async function pendingFiles({ place, directory, pending }: Migrating): Promise<MigrationFile[]> {
+  const all = place.inStack ? await filesInStack(place.inStack) : (await findMigrations(directory)).files;
+  const files = all.filter(({ version }) => pending.includes(version));
+  // What else may be wrong with one dbmate says; and it was good enough for the live release.
+  const problems = unreadableIn(files.filter(({ sections }) => sections.length === 0));
+  if (problems.length > 0) throw new Failure("Cannot migrate", problems.join("; "));
+  return files;
 }
 
-async function fromHere({ place, directory, target, toVersion, interrupted, onLine }: Migrating): Promise<void> {
-  const connection = place.connection!;
-  const job = { project: directory, database: { ...connection, database: target }, interrupted, onLine };
-  if (!toVersion) return await migrate(job);
-  const files = await mkdtemp(join(tmpdir(), "dbops-migrations-"));
-  try {
-    for (const file of await readdir(join(directory, "migrations"))) {
-      const version = /^(\d+).*\.sql$/.exec(file)?.[1];
-      if (version && version <= toVersion) await cp(join(directory, "migrations", file), join(files, file));
-    }
-    await migrate({ ...job, files });
-  } finally {
-    await rm(files, { recursive: true, force: true });
-  }
+/** The bytes as they are, whatever they are: a line for each file. */
+const asBase64 = `cd migrations && for file in [0-9]*.sql; do
+  [ -e "$file" ] || continue
+  printf '%s ' "$file" && base64 <"$file" | tr -d '\\n' && echo || exit
+done`;
+
+async function filesInStack(inStack: NonNullable<Place["inStack"]>): Promise<MigrationFile[]> {
+  const { stdout } = await run(inStack(["sh", "-c", asBase64]));
+  const lines = stdout.split("\n").filter(Boolean);
+  const files = lines.map((line) => {
+    const [, file = "", content = ""] = /^(.*) (\S*)$/.exec(line) ?? [];
+    return parseMigration(file, Buffer.from(content, "base64"));
+  });
+  return files.sort((one, other) => (one.file < other.file ? -1 : 1));
 }

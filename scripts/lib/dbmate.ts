@@ -1,61 +1,14 @@
-// The dbmate program from npm, for what runs without Docker; with Docker it is a container of the same version.
+// dbmate: the program from npm for what runs without Docker, what it is told, and what it says. With Docker it is a container of the
+// same version. See migration-run.ts, which runs it.
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { exitCodes, Failure } from "./failure.ts";
 import { connectionEnvironment, type Direct, isLoopback, type Place } from "./place.ts";
 import type { Connection } from "./postgres.ts";
-import { start } from "./run.ts";
-import { within } from "./wait.ts";
 
-type Migration = {
-  /** Whose node_modules hold dbmate and whose migrations/ are applied. */
-  project: string;
-  database: Direct;
-  interrupted: AbortSignal;
-  onLine: (line: string) => void;
-  /** Instead of all of migrations/: a folder with some of its files. */
-  files?: string;
-};
-
-const migrateSeconds = 600;
 export const timeoutsFor = (lockSeconds: number) => `-c lock_timeout=${lockSeconds}s -c statement_timeout=0`;
 /** As in compose.yaml, where the reason stands. */
-export const timeouts = timeoutsFor(5);
-
-/**
- * Applies what is pending, oldest first; `--strict` refuses a file older than one already applied.
- * @throws {Failure} with dbmate's whole output: its last file and the SQL error.
- */
-export async function migrate({ project, database, interrupted, onLine, files }: Migration): Promise<void> {
-  const lines: string[] = [];
-  const program = await start({
-    // Without an .env file of its own: it would refuse values that Compose accepts.
-    argv: [
-      findDbmate(project),
-      "--env-file",
-      "",
-      "--migrations-dir",
-      files ?? "migrations",
-      "--migrations-table",
-      "schema_migrations",
-      "--no-dump-schema",
-      "up",
-      "--strict",
-    ],
-    directory: project,
-    environment: dbmateEnvironment(database, process.env),
-    onLine: (line) => {
-      lines.push(line);
-      if (!isUntrue(line)) onLine(line);
-    },
-    ownGroup: true,
-  });
-  const wait = { seconds: migrateSeconds, interrupted };
-  const code = await within(wait, program.ended, { what: "dbmate", next: ["bun scripts/up.ts"] }).finally(() =>
-    program.stop("SIGTERM", 10),
-  );
-  if (code !== 0) throw migrationFailure(lines, code);
-}
+const timeouts = timeoutsFor(5);
 
 type Address = Pick<Connection, "host" | "port" | "database">;
 
@@ -94,7 +47,7 @@ export function dbmateEnvironment(
     ...connectionEnvironment(connection),
     ...Object.fromEntries(ownVariables.map((name) => [name, undefined])),
     // What the URL says already, and what the driver does not know: see requireForDbmate().
-    ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined },
+    ...{ PGSSLMODE: undefined, PGCHANNELBINDING: undefined, PGREQUIREAUTH: undefined },
     DATABASE_URL: databaseUrl(connection, sslmodeFor(connection, environment)),
     PGOPTIONS: options.filter(Boolean).join(" "),
   };
@@ -104,7 +57,8 @@ export function dbmateEnvironment(
 export function requireForDbmate({ connection }: Pick<Place, "connection">, environment: Environment): void {
   if (!connection) return;
   const { PGCHANNELBINDING: ofUrl } = connection.variables ?? {};
-  const { PGCHANNELBINDING = "", PGREQUIREAUTH = "" } = environment;
+  const { PGCHANNELBINDING = "" } = environment;
+  const { PGREQUIREAUTH = "" } = { ...environment, ...connection.variables };
   const asked = [
     ...(ofUrl === "require" ? ["channel_binding=require"] : []),
     ...(ofUrl === undefined && PGCHANNELBINDING === "require" ? ["PGCHANNELBINDING=require"] : []),

@@ -2,6 +2,7 @@
 import type { Plan, StepName } from "./deploy-plan.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { PulledImage } from "./image.ts";
+import { isLock, notApplied, type Outcome } from "./migration-outcome.ts";
 import type { Result } from "./run.ts";
 
 /** Where a failure is the app's own, it may be seen on any machine. @param step undefined where it is not to blame. */
@@ -162,39 +163,43 @@ export function nginxRefuses(details: string): Failure {
   });
 }
 
-type MigrationEnd = {
-  /** Of dbmate. */
-  output: string;
-  /** Waiting for a lock was all that was wrong. */
-  isLock: boolean;
-  /** Indexes that it has left half-built. */
-  spoilt: readonly string[];
-  tries: number;
-};
-
-export async function migrationFailed({ output, isLock, spoilt, tries }: MigrationEnd): Promise<Failure> {
-  if (/^Error response from daemon/m.test(output) && !output.includes("Applying: ")) {
-    const next = ["on the server: docker compose pull migrations", "then deploy again"];
-    const details = output.trim().split("\n").slice(-5).join("\n");
+export function migrationFailed(outcome: Outcome): Failure {
+  const { lines } = outcome.end;
+  const hasBegun = lines.some((line) => line.startsWith("Applying: "));
+  if (!hasBegun && lines.some((line) => line.startsWith("Error response from daemon"))) {
+    const next = ["on the server: docker compose pull migrations", "the same command again"];
+    const details = lines.slice(-5).join("\n");
     return new Failure("Cannot migrate", "the container of dbmate does not start", next, { details });
   }
-  const { migrationFailure } = await import("./dbmate.ts");
-  const failure = migrationFailure(output.split("\n"), "an error");
-  const corrections = failure.next.filter((command) => !command.includes("up.ts"));
-  const drop = spoilt.map((index) => `DROP INDEX CONCURRENTLY ${index};`).join(" ");
-  const next = [
-    ...(isLock ? [`on the server: ${whoHoldsLocks}`] : corrections),
-    ...(spoilt.length > 0 ? [`in psql on the server: ${drop}`] : []),
-    "then deploy again",
-  ];
-  const notes = [
-    ...(spoilt.length > 0 ? [`it has left an index that is not valid: ${spoilt.join(", ")}`] : []),
-    ...(tries > 1 ? [`it was tried ${tries} times`] : []),
-  ];
-  return new Failure(failure.what, [failure.why, ...notes].join("; "), next, {
-    ...(failure.details && { details: failure.details }),
-    read: "docs/runbook/migration-failed.md",
+  const failure = notApplied(outcome);
+  if (!isLock(outcome.end)) return failure;
+  const { what, why, next, details, facts, read } = failure;
+  return new Failure(what, why, [`on the server: ${whoHoldsLocks}`, ...next], {
+    facts,
+    ...(details && { details }),
+    ...(read && { read }),
   });
+}
+
+/** @param stderr of the session that was to hold the lock: dbmate was not even started. */
+export function noLockSession(stderr: string): Failure {
+  const details = stderr.trim();
+  const why =
+    details
+      .split("\n")
+      .at(-1)!
+      .replace(/^psql: error: /, "") || "Postgres does not answer";
+  const next = ["on the server: docker compose ps postgres; docker compose logs --tail 50 postgres"];
+  return new Failure(
+    "Cannot migrate",
+    `there is no session for the lock: ${why}`,
+    [...next, "the same command again"],
+    {
+      exitCode: exitCodes.saidNo,
+      ...(details.includes("\n") && { details }),
+      read: "docs/runbook/database-unhealthy.md",
+    },
+  );
 }
 
 /** @param holder the beginning of a sentence, or nothing where it has just gone. */

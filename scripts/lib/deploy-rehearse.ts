@@ -7,6 +7,7 @@ import { asFailure, exitCodes, Failure } from "./failure.ts";
 import type { Progress } from "./progress.ts";
 import { redactFailure } from "./redact.ts";
 import { aboveLimits } from "./rehearse-limits.ts";
+import type { RehearsalPlan } from "./rehearse-plan.ts";
 import { formatRehearsed } from "./rehearse-report.ts";
 import { runRehearsal } from "./rehearse-run.ts";
 import { openStore } from "./s3.ts";
@@ -14,8 +15,14 @@ import { orInterrupted } from "./wait.ts";
 
 type Project = { settings: Settings; directory: string; progress: Progress; interrupted: AbortSignal };
 
-/** @throws {Failure} where they do not pass, or could not be rehearsed: nothing has been changed then. */
-export async function rehearseFirst({ settings, directory, progress, interrupted }: Project): Promise<void> {
+/**
+ * @param versions what the deploy is to apply.
+ * @throws {Failure} where they do not pass, or could not be rehearsed: nothing has been changed then.
+ */
+export async function rehearseFirst(
+  { settings, directory, progress, interrupted }: Project,
+  versions: readonly string[],
+): Promise<void> {
   const values = await orInterrupted(interrupted, readReadingValues(settings, directory)).catch((error) => {
     throw interrupted.aborted ? interrupted.reason : notRehearsed(asFailure(error));
   });
@@ -28,10 +35,11 @@ export async function rehearseFirst({ settings, directory, progress, interrupted
       onPlan(plan) {
         progress.note(`with backup ${plan.backup.id}`);
         for (const text of plan.warnings) progress.note(`warning: ${text}`);
+        requireAll(plan, versions);
         return true;
       },
     });
-    // The newest backup has them already.
+    // With nothing to rehearse, and then there was nothing to ask for either.
     if (!ended) return;
     console.error(formatRehearsed(ended, settings.migrations.rehearse, new Date()));
     const { failure } = ended.outcome;
@@ -44,6 +52,25 @@ export async function rehearseFirst({ settings, directory, progress, interrupted
   } finally {
     store.close();
   }
+}
+
+/**
+ * After a bad release and the restore of the backup before it, the newest backup may have what is to be applied now.
+ * @throws {Failure} exit 3 where one of them would not be tried.
+ */
+export function requireAll(
+  { backup, pending }: Pick<RehearsalPlan, "backup" | "pending">,
+  versions: readonly string[],
+): void {
+  const tried = pending.filter(({ isLive }) => !isLive).map(({ version }) => version);
+  const left = versions.filter((version) => !tried.includes(version));
+  if (left.length === 0) return;
+  const why = `it has ${left.join(", ")} already, which ${left.length === 1 ? "is" : "are"} to be applied`;
+  const next = [
+    "bun scripts/backup.ts --on production   # as the database is now; then the same command again",
+    "or with an older one by hand: bun scripts/migrate.ts rehearse BACKUP --on production",
+  ];
+  throw new Failure(`Cannot rehearse with ${backup.id}`, why, next, { exitCode: exitCodes.saidNo });
 }
 
 /** Its own steps would be counted twice in the times of the deploy. */

@@ -53,6 +53,7 @@ export async function runDeploy(given: Run): Promise<Outcome> {
   /** Looks into the bucket only where the plan has a backup. */
   const decide = async (state: ServerState): Promise<Plan> => {
     const decided = planDeploy(state, run.wanted);
+    await requireAppliableIn(decided, run);
     if (!decided.backup || backupPoint) return decided;
     const { openBackupPoint } = await import("./deploy-backup.ts").catch(packageMissing);
     backupPoint = await run.progress.step("bucket", () => openBackupPoint(run));
@@ -71,9 +72,10 @@ export async function runDeploy(given: Run): Promise<Outcome> {
     if (plan.nothing && !run.planOnly) warnOfCertificate(run, state);
     if (plan.nothing || run.planOnly) return { plan, state };
     console.error(formatPlan(plan, run.wanted, run.server.host));
+    const rehearsed = plan.pending;
     if (plan.rehearse) {
       const { rehearseFirst } = await import("./deploy-rehearse.ts").catch(packageMissing);
-      await run.progress.step("rehearse", () => rehearseFirst(run));
+      await run.progress.step("rehearse", () => rehearseFirst(run, rehearsed));
     }
     const { runBefore } = await import("./hooks.ts");
     await runBefore(hooksOf(run), factsOf(aboutOf(run, plan)), run.interrupted);
@@ -85,6 +87,7 @@ export async function runDeploy(given: Run): Promise<Outcome> {
       state = await run.progress.step("observe", () => observe(run));
       plan = await decide(state);
       if (plan.nothing) return { plan, state };
+      if (plan.rehearse) requireRehearsed(plan.pending, rehearsed);
       console.error(formatPlan(plan, run.wanted, run.server.host));
     }
     const upstream = run.upstream ?? (state.live ? state.upstream : await ownUpstream(run.directory));
@@ -102,6 +105,25 @@ export async function runDeploy(given: Run): Promise<Outcome> {
   } finally {
     backupPoint?.close();
   }
+}
+
+/** @throws {Failure} exit 2 for what dbmate would record although it has not happened: see lib/migration-refusals.ts. */
+async function requireAppliableIn({ pending }: Plan, { migrationFiles = [] }: Run): Promise<void> {
+  if (pending.length === 0) return;
+  const { requireAppliable } = await import("./migration-refusals.ts").catch(packageMissing);
+  const files = migrationFiles.filter(({ version }) => pending.includes(version));
+  await requireAppliable(files, "up", "Nothing was deployed");
+}
+
+/** Nobody is to wait for a rehearsal under the deploy's lock. @throws {Failure} exit 3 */
+export function requireRehearsed(pending: readonly string[], rehearsed: readonly string[]): void {
+  const more = pending.filter((version) => !rehearsed.includes(version));
+  if (more.length === 0) return;
+  const why = `another deploy came in between, and ${more.join(", ")} ${more.length === 1 ? "was" : "were"} not rehearsed`;
+  throw new Failure("Nothing was deployed", why, ["the same command again"], {
+    exitCode: exitCodes.saidNo,
+    read: "docs/rehearse.md",
+  });
 }
 
 /** On its way to whoever wants to know; people get the failure alone. */

@@ -7,8 +7,6 @@ import {
   afterUndo,
   checkArchitecture,
   cutOff,
-  migrationFailed,
-  migrationLocked,
   nginxRefuses,
   notSeen,
   pages,
@@ -16,16 +14,13 @@ import {
   schemaRefused,
   whatToTry,
 } from "./deploy-failures.ts";
+import { migrate } from "./deploy-migrate.ts";
 import type { Plan, StepName, Wanted } from "./deploy-plan.ts";
 import { type Returned, returnAfterLoss, type Told } from "./deploy-return.ts";
 import { encodeValue } from "./environment.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
 import { type PulledImage, parseImage, sendImage } from "./image.ts";
 import type { MigrationFile } from "./migration-file.ts";
-import { asInvalidIndex } from "./migration-indexes.ts";
-import { tryLock, whoMigrates } from "./migration-lock.ts";
-import { requireNoneInTheWay } from "./migration-plan.ts";
-import { recordStatements } from "./migration-record.ts";
 import type { Progress } from "./progress.ts";
 import { redact } from "./redact.ts";
 import { backupFor, type Release, restoreCommand } from "./release.ts";
@@ -59,10 +54,8 @@ export type Job = {
   interrupted: AbortSignal;
 };
 
-/** How long an image may take to arrive, and the migrations to run. An index on a big table takes its time. */
+/** How long an image may take to arrive. */
 const pullSeconds = 1800;
-const migrateSeconds = 6 * 3600;
-const migrateTries = 4;
 /** Until nginx knows the address of a slot that it lists anew. Its workers ask for it as they start, and Docker answers at once. */
 const warmMilliseconds = 200;
 /** Fewer failures than this may be a coincidence. */
@@ -269,49 +262,17 @@ class Deployment {
     await this.#call(call, { stdin: registry.password, timeoutSeconds: pullSeconds + 90 });
   }
 
-  /** A migration that meets a long transaction gives up after lock_timeout, and is tried again. */
   async #migrate(): Promise<void> {
-    const { plan, progress, wanted, waitSeconds } = this.#job;
-    const before = await this.#invalidIndexes();
-    requireNoneInTheWay(before.map(asInvalidIndex), this.#pendingFiles(), "Cannot migrate");
-    this.#reach("migrate");
-    for (let tries = 1; ; tries += 1) {
-      const call: Call = ["migrate", `${plan.release}`, `${migrateSeconds}`, `${waitSeconds}`];
-      const { exitCode, stdout } = await this.#call(call, {
-        stdin: this.#migrationStatements(),
-        accept: [0, 1, 2, 4, 124],
-        timeoutSeconds: migrateSeconds + waitSeconds + 60,
-      });
-      for (const line of stdout.split("\n").filter((it) => it.startsWith("warning: "))) progress.note(line);
-      if (exitCode === 0) break;
-      if (exitCode === 4) throw migrationLocked(stdout.trim(), waitSeconds);
-      const isLock = /lock timeout|55P03/.test(stdout);
-      const spoilt = (await this.#invalidIndexes()).filter((index) => !before.includes(index));
-      if (!isLock || spoilt.length > 0 || tries === migrateTries) {
-        throw await migrationFailed({ output: stdout, isLock, spoilt, tries });
-      }
-      progress.note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${migrateTries})`);
-      await this.#pause(2 ** tries * 500);
-    }
-    this.#schemaVersion = [...wanted.migrations, this.#schemaVersion].sort().at(-1)!;
-  }
-
-  #pendingFiles(): MigrationFile[] {
-    const { plan, migrationFiles = [] } = this.#job;
-    return migrationFiles.filter(({ version }) => plan.pending.includes(version));
-  }
-
-  /** For the server's session with the lock: a line each. */
-  #migrationStatements(): string {
-    const files = this.#pendingFiles();
-    const { plan, migrationFiles = [] } = this.#job;
-    const applied = migrationFiles.filter(({ version }) => !plan.pending.includes(version));
-    const statements = [tryLock, whoMigrates, recordStatements(files, applied)];
-    return statements.map((text) => `${text.replaceAll(/\s*\n\s*/g, " ")}\n`).join("");
-  }
-
-  async #invalidIndexes(): Promise<string[]> {
-    return (await this.#call(["invalid_indexes"])).stdout.split("\n").filter(Boolean);
+    const { plan, progress, waitSeconds, migrationFiles = [] } = this.#job;
+    const applied = await migrate({
+      ...{ release: plan.release, files: migrationFiles, planned: plan.pending, waitSeconds },
+      call: (call, options) => this.#call(call, options),
+      note: (text) => progress.note(text),
+      pause: (milliseconds) => this.#pause(milliseconds),
+      // Only then may data be damaged, for which there is a backup.
+      mayHaveBegun: (may) => void (may ? this.#reached.add("migrate") : this.#reached.delete("migrate")),
+    });
+    this.#schemaVersion = applied.at(-1) ?? "";
   }
 
   /** nginx learns the new slot's address while the app starts. It gets no request yet. */
@@ -508,6 +469,7 @@ class Deployment {
       {
         exitCode: isInterrupted ? exitCodes.interrupted : cause.exitCode,
         ...(evidence && { details: redact(evidence, secrets) }),
+        facts: cause.facts,
         // Who interrupts it, or loses the connection, has no problem with the step that it was at.
         read: cause.read ?? (answer && !isInterrupted ? pages[this.#step] : undefined) ?? "docs/deploy.md",
         cause,

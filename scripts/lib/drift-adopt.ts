@@ -54,13 +54,18 @@ async function adoptFrom(job: Job): Promise<void> {
   const { nextVersion } = await import("./adopt-version.ts");
   const versions = applied.length === 1 ? "1 version is" : `${applied.length} versions are`;
   const from = nextVersion(applied.sort().at(-1)!);
-  const url = flags["database-url"];
-  const where = url ? ` --database-url ${url}` : flags.on === "local" ? "" : ` --on ${flags.on}`;
+  const { where } = await import("./drift-check.ts");
+  // The next database with the same files has nothing for git.
+  const ofFiles = plan.files.some(({ isNew }) => isNew)
+    ? [
+        "  next: bun scripts/migrate.ts dump && git add migrations && git commit      # with schema.sql",
+        `  next: migrations: { lintFrom: "${from}" } in dbops.config.ts      # what is applied is not judged any more`,
+      ]
+    : [];
   const lines = [
     `${database} is adopted: ${versions} in schema_migrations`,
-    "  next: bun scripts/migrate.ts dump && git add migrations && git commit      # with schema.sql",
-    `  next: migrations: { lintFrom: "${from}" } in dbops.config.ts      # what is applied is not judged any more`,
-    `  next: bun scripts/migrate.ts status${where}`,
+    ...ofFiles,
+    `  next: bun scripts/migrate.ts status${where(flags)}`,
   ];
   tell(true, lines.join("\n"));
 }
@@ -76,7 +81,24 @@ async function planFor({ place, psql, interrupted }: Job, seen: Seen): Promise<A
   const objects = isNeeded ? await readObjects(psql, { histories }) : [];
   const guard = guardOf({ ...history, nameIsTaken: seen.nameIsTaken });
   const wanted = { place, psql, tool: history.tool, guard, histories, objects, interrupted };
-  return planAdoption(seen, way, isNeeded ? await dumpBaseline(wanted) : undefined, new Date());
+  const plan = planAdoption(seen, way, isNeeded ? await dumpBaseline(wanted) : undefined, new Date());
+  await requireUsable(plan);
+  return plan;
+}
+
+/** What `migrate up` would refuse in every new database must not become a file. @throws {Failure} exit 3. */
+async function requireUsable({ files, way }: AdoptPlan): Promise<void> {
+  const { requireAppliable } = await import("./migration-refusals.ts");
+  const migrations = files.filter(({ isNew }) => isNew).map(({ migration }) => migration);
+  await requireAppliable(migrations, "up", "Cannot adopt").catch((error: unknown) => {
+    if (!(error instanceof Failure)) throw error;
+    const next = way === "import" ? ["the same command with --baseline      # which needs no files"] : error.next;
+    throw new Failure("Cannot adopt", error.why, next, {
+      exitCode: exitCodes.saidNo,
+      ...(error.details && { details: error.details }),
+      read: "docs/adopt.md",
+    });
+  });
 }
 
 /** @returns the versions that are applied. */
@@ -92,8 +114,11 @@ async function carryOut(job: Job, seen: Seen, plan: AdoptPlan): Promise<string[]
   const lock = await lockMigrations({ place, waitSeconds, interrupted, onWait });
   try {
     const { histories, owner, roles } = seen;
+    const [server] = await psql.rows<{ versionNumber: number }>(
+      `select current_setting('server_version_num')::int as "versionNumber"`,
+    );
     const scratch = await openScratch({
-      ...{ what: "Cannot prove it", settings, directory, owner, roles, progress, interrupted },
+      ...{ what: "Cannot prove it", settings, directory, owner, roles, ...server, progress, interrupted },
       ...{ url: flags["scratch-url"], image: flags.image },
     });
     const proving = { plan, scratch, live: psql, histories, owner, decided: flags.applied };

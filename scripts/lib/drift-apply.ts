@@ -4,15 +4,18 @@ import { rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expectedCatalog } from "./catalog-expected.ts";
 import { type Assessing, type Assessment, assess } from "./drift-assess.ts";
+import { where } from "./drift-check.ts";
 import { counted, type Finding, formatFindings } from "./drift-findings.ts";
+import { mendIndexes } from "./drift-indexes.ts";
 import type { Live } from "./drift-live.ts";
-import type { FileChange, RepairPlan, Step } from "./drift-plan.ts";
+import { type FileChange, mends, type RepairPlan, type Step } from "./drift-plan.ts";
+import type { DriftFlags } from "./drift-request.ts";
 import { wantedCatalog } from "./drift-structure.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import type { Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
-import { inDatabase, type Psql, quoteIdentifier, SqlError } from "./psql.ts";
+import { inDatabase, type Psql, SqlError } from "./psql.ts";
 
 type Wanting = {
   directory: string;
@@ -46,6 +49,7 @@ export type Applying = {
   files: readonly MigrationFile[];
   filesAfter: readonly MigrationFile[];
   matches: Assessing["matches"];
+  flags: Pick<DriftFlags, "on" | "database-url">;
 };
 
 const stepSeconds = 6 * 3600;
@@ -54,51 +58,45 @@ const stepSeconds = 6 * 3600;
 export async function carryOut(applying: Applying): Promise<Finding[]> {
   const { place, plan, progress, interrupted } = applying;
   const work = <T>(does: (psql: Psql) => Promise<T>) => inDatabase(place, place.database, interrupted, does);
-  if (plan.alone.length > 0) await progress.step("indexes", () => work((psql) => eachAlone(psql, plan.alone)));
-  interrupted.throwIfAborted();
-  return await progress.step("repair", () => work((psql) => inOneTransaction(psql, applying)));
-}
-
-async function eachAlone(psql: Psql, steps: readonly Step[]): Promise<void> {
-  for (const { what, statements } of steps) {
-    for (const statement of statements) {
-      await psql.execute(statement, stepSeconds).catch(async (error: unknown) => {
-        if (!(error instanceof SqlError)) throw error;
-        await removeLeftover(psql, statement);
-        const next = ["mend what the error names", "the same command again"];
-        const extra = { exitCode: exitCodes.saidNo, ...(error.details && { details: error.details }) };
-        throw new Failure(`Cannot ${what}`, error.why, next, { ...extra, read: "docs/runbook/drift-found.md" });
-      });
-    }
+  if (plan.alone.length > 0) {
+    await progress.step("indexes", () => mendIndexes({ place, steps: plan.alone, progress, interrupted }));
   }
+  interrupted.throwIfAborted();
+  return await progress
+    .step("repair", () => work((psql) => inOneTransaction(psql, applying)))
+    .catch((error: unknown) => {
+      throw withDone(error, plan.alone);
+    });
 }
 
-/** A REINDEX CONCURRENTLY that fails leaves what it had begun: one more invalid index. */
-async function removeLeftover(psql: Psql, statement: string): Promise<void> {
-  const name = /^reindex index concurrently (.*)$/.exec(statement)?.[1];
-  if (!name) return;
-  const [left] = await psql.rows<{ schema: string; index: string }>(
-    `select n.nspname as schema, c.relname as index from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace
-     where not i.indisvalid and i.indrelid = (select indrelid from pg_index where indexrelid = '${name.replaceAll("'", "''")}'::regclass)
-       and c.relname ~ '_ccnew[0-9]*$'`,
-  );
-  if (left)
-    await psql.execute(
-      `drop index concurrently if exists ${quoteIdentifier(left.schema)}.${quoteIdentifier(left.index)}`,
-    );
+/** The indexes are not in the transaction, and stay mended whatever becomes of it. */
+function withDone(error: unknown, alone: readonly Step[]): unknown {
+  if (alone.length === 0 || !(error instanceof Failure) || error.exitCode === exitCodes.interrupted) return error;
+  const { what, why, next, exitCode, details, read } = error;
+  const done = alone.map((step) => `done before it: ${step.what}`);
+  return new Failure(what.replace(/^Nothing was repaired/, "The rest was not repaired"), why, next, {
+    ...{ exitCode, details: [...(details ? [details.trimEnd()] : []), ...done].join("\n"), cause: error },
+    ...(read && { read }),
+  });
 }
 
 async function inOneTransaction(psql: Psql, applying: Applying): Promise<Finding[]> {
-  const { directory, plan, before } = applying;
+  const { directory, plan, before, interrupted } = applying;
   const done: (() => Promise<void>)[] = [];
   let isCommitting = false;
   await psql.execute("begin; set local lock_timeout = '10s'");
   try {
     if (before.live.history.columns.length > 0) await lockHistory(psql);
     await requireSame(psql, applying);
-    for (const { what, statements } of plan.together) await step(psql, what, statements);
+    for (const { what, statements } of plan.together) {
+      // The session ends by itself then, but maybe not before its last statement.
+      interrupted.throwIfAborted();
+      await step(psql, what, statements);
+    }
     const left = await requireNothingLeft(psql, applying);
+    interrupted.throwIfAborted();
     for (const change of plan.files) done.push(await changeFile(directory, change));
+    interrupted.throwIfAborted();
     isCommitting = true;
     await psql.execute("commit");
     return left;
@@ -141,11 +139,12 @@ const look = (psql: Psql, { settings, directory, scratch, matches }: Applying, f
 
 /** Between the look that the plan is made of and now, somebody may have been at it; the indexes are mended by now. */
 async function requireSame(psql: Psql, applying: Applying): Promise<void> {
-  const { before, files } = applying;
+  const { before, files, plan } = applying;
   const now = await look(psql, applying, files);
   const text = ({ findings }: Assessment) =>
     JSON.stringify(findings.filter(({ kind, what }) => kind !== "invalid index" && !isIndexOf(before, what)));
-  if (text(now) === text(before) && !now.findings.some(({ kind }) => kind === "invalid index")) return;
+  const isBroken = now.findings.some(({ kind, what }) => kind === "invalid index" && mends(plan.alone, what));
+  if (text(now) === text(before) && !isBroken) return;
   throw new Failure("Nothing was repaired", "the database has changed since the plan was made", [
     "the same command again",
   ]);
@@ -156,16 +155,20 @@ const isIndexOf = ({ live }: Assessment, what: string) =>
   live.invalidIndexes.some(({ name }) => what === `index ${name}`);
 
 async function requireNothingLeft(psql: Psql, applying: Applying): Promise<Finding[]> {
-  const { plan, filesAfter } = applying;
+  const { plan, filesAfter, flags } = applying;
   const { findings } = await look(psql, applying, filesAfter);
   const left = counted(findings);
   const isForwards = plan.forward?.keep === "files";
-  const unexpected = left.filter(({ kind }) => !(isForwards && kind === "structure"));
+  const steps = [...plan.alone, ...plan.together];
+  // An index goes with its constraint.
+  const isForward = ({ kind, what }: Finding) =>
+    kind === "structure" || (kind === "invalid index" && !mends(steps, what));
+  const unexpected = left.filter((finding) => !(isForwards && isForward(finding)));
   if (unexpected.length === 0) return left;
   throw new Failure(
     "Nothing was repaired",
     "not all would be as it should, so everything was taken back",
-    ["bun scripts/drift.ts check"],
+    [`bun scripts/drift.ts check${where(flags)}`],
     {
       exitCode: exitCodes.saidNo,
       details: formatFindings(unexpected).join("\n"),
@@ -181,6 +184,7 @@ async function changeFile(directory: string, change: FileChange): Promise<() => 
     await rename(path(change.rename), path(change.to.file));
     return () => rename(path(change.to.file), path(change.rename));
   }
+  if ("reuse" in change) return async () => {};
   const { file, text } = change.write;
   const temporary = path(`.${file}.${process.pid}`);
   await writeFile(temporary, text);

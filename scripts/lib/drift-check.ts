@@ -1,6 +1,7 @@
 // `drift check`: whether a database is what its migrations make of it. Never writes to it; exit 3 when anything differs.
 import { type Assessment, assess, readAllMigrations } from "./drift-assess.ts";
 import { counted, type Finding, formatFindings, kinds } from "./drift-findings.ts";
+import { whereFilesAre } from "./drift-obstacles.ts";
 import { withOpened } from "./drift-open.ts";
 import type { DriftFlags, DriftRequest } from "./drift-request.ts";
 import { exitCodes } from "./failure.ts";
@@ -38,6 +39,8 @@ export function asJson(database: string, assessment: Assessment) {
     /** Not applied yet: that is no difference. */
     pending: names(pending.filter((file) => !present.includes(file))),
     applied: live.history.rows.length,
+    /** Histories of tools that were there before, which nobody has adopted. */
+    notCompared: assessment.others,
     /** Of the applied ones: whether they were edited since, nobody can tell. */
     withoutSum: names(withoutSum(assessment)),
   };
@@ -48,14 +51,14 @@ export function formatCheck(
   assessment: Assessment,
   flags: Pick<DriftFlags, "on" | "database-url">,
 ): string {
-  const { findings, applied, pending, present, live } = assessment;
+  const { findings, applied, pending, present } = assessment;
   const waiting = pending.length - present.length;
   const known = `${applied.length} applied${waiting > 0 ? `, ${waiting} to apply` : ""}`;
   const differences = counted(findings);
   const notes = findings.filter(({ isAsWanted }) => isAsWanted);
   const asWanted =
     notes.length > 0 ? ["", "As migrations/ have it, and so no difference:", ...formatFindings(notes)] : [];
-  const unseen = aboutSums(assessment);
+  const unseen = [...aboutOthers(assessment), ...aboutSums(assessment)];
   if (differences.length === 0) {
     return [`${name} is what migrations/ make of it: ${known}`, ...asWanted, ...unseen].join("\n");
   }
@@ -66,6 +69,15 @@ export function formatCheck(
     ...asWanted,
     ...unseen,
     "",
+    ...nextOf(assessment, differences, flags),
+  ].join("\n");
+}
+
+function nextOf(assessment: Assessment, differences: readonly Finding[], flags: Parameters<typeof where>[0]): string[] {
+  const { pending, live, history } = assessment;
+  // Before its history is dbmate's, nothing else can be mended.
+  if (history.otherTool) return ["  read: docs/adopt.md", `  next: bun scripts/drift.ts adopt --plan${where(flags)}`];
+  return [
     ...[...new Set(differences.map(({ read }) => read))].map((page) => `  read: ${page}`),
     ...pending
       .filter(({ version }) => live.repairs.includes(version))
@@ -73,16 +85,30 @@ export function formatCheck(
         ({ file }) =>
           `  next: bun scripts/migrate.ts up${where(flags)}      # applies ${file}, which a repair has written`,
       ),
+    ...(history.unknown.length > 0 ? [`  next: ${whereFilesAre(history.unknown)}`] : []),
     `  next: bun scripts/drift.ts repair --plan${where(flags)}`,
-  ].join("\n");
+  ];
 }
 
 const withoutSum = ({ applied, live }: Assessment) => applied.filter(({ version }) => !live.recorded[version]);
+
+function aboutOthers({ others }: Assessment): string[] {
+  if (others.length === 0) return [];
+  const [look, makes] = others.length === 1 ? ["it looks", "makes it"] : ["they look", "makes them"];
+  return ["", `Not compared: ${others.join(", ")}: no migration ${makes}, and ${look} like another tool's history.`];
+}
 
 /** Applied by a plain `docker compose up`, for instance. */
 function aboutSums(assessment: Assessment): string[] {
   const files = withoutSum(assessment);
   if (files.length === 0) return [];
+  if (assessment.live.isRecordHidden) {
+    const { user } = assessment.live;
+    return [
+      "",
+      `"${user}" may not read dbops.migration_files: whether applied files were edited since cannot be seen.`,
+    ];
+  }
   const [these, they, them] =
     files.length === 1
       ? [`the sum of ${files[0]!.file}`, "it was", "it"]

@@ -2,8 +2,9 @@
 import { expectedCatalog } from "./catalog-expected.ts";
 import { prepareLook } from "./drift-apply.ts";
 import { type Assessing, type Assessment, assess } from "./drift-assess.ts";
+import { where } from "./drift-check.ts";
 import { deltaPackage, deltaVersion } from "./drift-delta.ts";
-import { counted, formatFindings, structureFindings } from "./drift-findings.ts";
+import { counted, editedIn, formatFindings, structureFindings } from "./drift-findings.ts";
 import { type Forward, type Keep, makeForward } from "./drift-forward.ts";
 import { noFile } from "./drift-history.ts";
 import { decideNames, newVersions, type Versions } from "./drift-names.ts";
@@ -13,6 +14,7 @@ import type { DriftRequest } from "./drift-request.ts";
 import { wantedCatalog } from "./drift-structure.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
+import { addCommand } from "./packages.ts";
 import type { Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { inDatabase } from "./psql.ts";
@@ -23,6 +25,8 @@ export type Repairing = DriftRequest & {
   scratch: Assessing["scratch"];
   progress: Progress;
   interrupted: AbortSignal;
+  /** Lets others migrate while somebody is asked. */
+  unlocked: <T>(ask: () => Promise<T>) => Promise<T>;
 };
 
 /** What has been found, and what is to be done about it. */
@@ -44,16 +48,30 @@ export async function decide(repairing: Repairing, files: readonly MigrationFile
     );
   const before = await look(files);
   if (counted(before.findings).length === 0) return undefined;
-  const versions = newVersions([...files.map(({ version }) => version), ...before.history.unknown]);
+  // Of a name nobody can count on.
+  const counting = before.history.unknown.filter((version) => /^\d+$/.test(version));
+  const versions = newVersions([...files.map(({ version }) => version), ...counting]);
   const renamed = await decideNames(files, before, look, versions);
   const names = files.map((file) => renamed.find(({ from }) => from === file)?.to ?? file);
   const assessment = renamed.length > 0 ? await look(names) : before;
   const isInOrder = flags.match.includes(inOrderFlag);
-  refuseObstacles(obstaclesTo({ ...assessment, files: names, isInOrder }), before);
+  const saidApplied = parseApplied(flags, assessment);
+  const gone = Object.keys(matches).filter((version) => matches[version] === noFile);
+  const obstacles = obstaclesTo({
+    ...assessment,
+    files: names,
+    renamed,
+    isInOrder,
+    saidApplied,
+    gone,
+    at: where(flags),
+  });
+  refuseObstacles(obstacles, before);
   if (renamed.length > 0) await tryNewPlaces(repairing, assessment, names, renamed);
   const forward = await decideStructure(repairing, assessment, versions);
   const plan = planRepair({ assessment, renamed, forward, stamp: versions.stamp });
-  const filesAfter = [...names, ...(forward?.files ?? [])];
+  const added = forward?.files.filter(({ version }) => !names.some((file) => file.version === version)) ?? [];
+  const filesAfter = [...names, ...added];
   await prepareLook({ directory, live: assessment.live, assessment, plan, scratch });
   return { before, plan, filesAfter, matches };
 }
@@ -85,12 +103,26 @@ async function tryNewPlaces(
 const inOrderFlag = "order";
 
 function parseMatches(words: readonly string[], files: readonly MigrationFile[]): Record<string, string> {
-  const pairs = words.filter((word) => word !== inOrderFlag).map((word) => word.split("="));
+  // A name may have the sign in it.
+  const pairs = words
+    .filter((word) => word !== inOrderFlag)
+    .map((word) => word.match(/^(.+)=(.*)$/s)?.slice(1) ?? [word]);
   const known = new Set([noFile, ...files.map(({ version }) => version)]);
-  const wrong = pairs.find(([number = "", version = ""]) => !/^\d+$/.test(number) || !known.has(version));
+  const wrong = pairs.find(([, version = ""]) => !known.has(version));
   if (!wrong) return Object.fromEntries(pairs) as Record<string, string>;
   const why = `--match ${wrong.join("=")} is not NUMBER=VERSION with the version of a file in migrations/, nor NUMBER=${noFile}`;
   throw new Failure("Cannot run this command", why, ["ls migrations"], { exitCode: exitCodes.usage });
+}
+
+/** @throws {Failure} exit 2 for a file of which nobody has asked whether it is applied. */
+function parseApplied(flags: DriftRequest["flags"], { present, applied, history, live }: Assessment): string[] {
+  const asked = flags.applied.map((word) => word.replace(/^.*\//, ""));
+  const open = [...present, ...editedIn(applied, history, live)];
+  const unknown = asked.find((name) => !open.some(({ file }) => file === name));
+  if (unknown === undefined) return asked;
+  const why = `--applied ${unknown} is neither an edited file nor one whose structure is there and whose version is not`;
+  const next = [`bun scripts/drift.ts check${where(flags)}`];
+  throw new Failure("Cannot run this command", why, next, { exitCode: exitCodes.usage });
 }
 
 function refuseObstacles(obstacles: ReturnType<typeof obstaclesTo>, { findings }: Assessment): void {
@@ -119,19 +151,24 @@ async function decideStructure(
   assessment: Assessment,
   versions: Versions,
 ): Promise<Forward | undefined> {
-  const { place, scratch, flags, interrupted } = repairing;
+  const { place, scratch, flags, directory, interrupted } = repairing;
   const open = undirected(assessment);
   if (open.length === 0) return undefined;
   const lines = formatFindings(structureFindings(open));
-  const keep = (flags.keep as Keep | undefined) ?? (await ask(lines));
+  const keep = (flags.keep as Keep | undefined) ?? (await repairing.unlocked(() => ask(lines)));
   const server = await scratch(assessment.live);
   const made = await inDatabase(place, place.database, interrupted, (psql) =>
     makeForward({ assessment, keep, psql, scratch: server, newVersion: versions.next }),
   );
-  if ("files" in made) return made;
+  if ("files" in made) {
+    if (keep === "files") return made;
+    const { allowWhatIsThere } = await import("./drift-lint.ts");
+    const before = [...assessment.applied, ...assessment.pending];
+    return { ...made, files: await allowWhatIsThere({ files: made.files, before, directory, interrupted }) };
+  }
   const byHand =
     "bun scripts/migrate.ts new NAME      # write it by hand, then run this again: what is there by then is noted";
-  const install = `npm install --save-dev --save-exact ${deltaPackage}@${deltaVersion}`;
+  const install = addCommand(directory, `${deltaPackage}@${deltaVersion}`);
   throw new Failure(
     "No migration can be made of what differs",
     made.why,

@@ -34,6 +34,8 @@ export type Renaming = { from: string; to: string };
 export type DeltaOptions = {
   owner: string;
   roles: readonly string[];
+  /** Tables that no migration makes, as "schema.table"; and "schema.*". */
+  histories: readonly string[];
   /** Left as they are, on both sides: kind, and path without quotes. */
   except: readonly { kind: "index" | "constraint"; path: readonly string[] }[];
 };
@@ -50,10 +52,11 @@ export async function loadDelta(): Promise<DeltaEngine | undefined> {
       const { factBase } = await extract(poolOf(psql, called));
       return { facts: factBase };
     },
-    plan({ facts: source }, { facts: desired }, { owner, roles, except }) {
+    plan({ facts: source }, { facts: desired }, { owner, roles, except, histories }) {
       // What an owner may do by himself goes without saying, and he is called otherwise elsewhere.
       const ofOwner = exclude({ kind: "acl" }, { idField: { field: "grantee", glob: owner } });
-      const policy = { id: "dbops", filter: [...ownTables, ofOwner, ...except.map(excluded)] };
+      const filter = [...ownTables, ...histories.flatMap(historyExcluded), ofOwner, ...except.map(excluded)];
+      const policy = { id: "dbops", filter };
       const options = { policy, scope: "database", defaultOwner: owner, assumedRoles: [...roles] };
       return segmentsOf(plan(source, desired, options));
     },
@@ -114,6 +117,17 @@ const ownTables = [
   exclude({ kind: "table" }, { schema: "public" }, { name: "schema_migrations" }),
   exclude({ kind: "sequence" }, { schema: "public" }, { name: "schema_migrations_*" }),
 ];
+
+/** With the sequences of its columns. */
+function historyExcluded(history: string) {
+  const dot = history.indexOf(".");
+  const [schema, name] = [history.slice(0, dot), history.slice(dot + 1)];
+  if (name === "*") return [exclude({ kind: "schema" }, { name: schema })];
+  return [
+    exclude({ kind: "table" }, { schema }, { name }),
+    exclude({ kind: "sequence" }, { schema }, { name: `${name}_*` }),
+  ];
+}
 
 function excluded({ kind, path }: DeltaOptions["except"][number]) {
   const [schema, ...rest] = path;

@@ -3,7 +3,8 @@ import { type Difference, formatDifferences } from "./catalog-diff.ts";
 import type { CatalogObject } from "./catalog-objects.ts";
 import type { ReadHistory } from "./drift-history.ts";
 import type { Live, NotValidConstraint } from "./drift-live.ts";
-import { type MigrationFile, sameVersions } from "./migration-file.ts";
+import type { Unseen } from "./drift-rows.ts";
+import { type MigrationFile, withSameVersion } from "./migration-file.ts";
 import { stateOf, type Tracked, versionsIn } from "./migration-state.ts";
 
 /** In the order in which they are shown, and mended. */
@@ -52,6 +53,16 @@ export function trackedOf({ converted, known, unknown }: ReadHistory, { recorded
   return { applied: [...known, ...unknown, ...converted.map(({ file }) => file.version)].sort(), recorded };
 }
 
+/** Applied files that are not what was applied. */
+export function editedIn(
+  files: readonly MigrationFile[],
+  history: ReadHistory,
+  live: Pick<Live, "recorded">,
+): MigrationFile[] {
+  const versions = new Set(versionsIn(stateOf(files, trackedOf(history, live)), "edited"));
+  return files.filter(({ version }) => versions.has(version));
+}
+
 type Versions = {
   /** Also two of one version. */
   files: readonly MigrationFile[];
@@ -61,9 +72,10 @@ type Versions = {
   live: Pick<Live, "recorded" | "history">;
   /** Of files that are not applied, and have their effect in the database all the same. */
   present: readonly string[];
+  unseen: readonly Unseen[];
 };
 
-export function versionFindings({ files, single, history, live, present }: Versions): Finding[] {
+export function versionFindings({ files, single, history, live, present, unseen }: Versions): Finding[] {
   const state = stateOf(single, trackedOf(history, live));
   const ofVersion = (version: string) => single.find((file) => file.version === version);
   const fileOf = (version: string) => ofVersion(version)?.file ?? version;
@@ -73,18 +85,22 @@ export function versionFindings({ files, single, history, live, present }: Versi
   const late = versionsIn(state, "out of order").filter((version) => !isPresent.has(version));
   return [
     ...integerFindings(history),
-    ...sameVersions(files).map((text) => {
-      const [names, why] = text.split(": ") as [string, string];
-      return finding("duplicate version", names, `${why}: dbmate applies the first alone, and fails at the second`);
+    ...withSameVersion(files).map((same) => {
+      const names = same.map(({ file }) => file).join(" and ");
+      const why = `both have the version ${same[0]!.version}: dbmate applies the first alone, and fails at the second`;
+      return finding("duplicate version", names, why);
     }),
     ...history.repeated.map((version) => finding("duplicate version", version, "schema_migrations has it twice")),
     ...history.unknown.map((version) => {
       const was = live.recorded[version]?.file;
       return finding("unknown version", version, `applied${was ? ` as ${was}` : ""}, and there is no such file here`);
     }),
-    ...unnoted.map((version) =>
-      finding("missing version", fileOf(version), "what it makes is there, and its version is not"),
-    ),
+    ...unnoted.map((version) => {
+      const rows = unseen.find(({ file }) => file === fileOf(version));
+      if (!rows) return finding("missing version", fileOf(version), "what it makes is there, and its version is not");
+      const why = "what it makes of the structure is there, and its version is not; what else it does nobody can see";
+      return finding("missing version", rows.file, why, rows.statements);
+    }),
     ...late.map((version) =>
       finding("out of order", fileOf(version), "not applied, and older than one that is: dbmate refuses it"),
     ),
@@ -97,11 +113,18 @@ export function versionFindings({ files, single, history, live, present }: Versi
   ];
 }
 
+/** "1 number", "3 names": how many, and what they are. */
+export function numbersOf(versions: readonly string[]): string {
+  const numbers = versions.filter((version) => /^\d+$/.test(version)).length;
+  const words = [...(numbers > 0 ? ["number"] : []), ...(numbers < versions.length ? ["name"] : [])];
+  return `${versions.length} ${words.map((word) => (versions.length === 1 ? word : `${word}s`)).join(" and ")}`;
+}
+
 function integerFindings({ converted, undecided, unfit, otherTool }: ReadHistory): Finding[] {
   if (otherTool) return [finding("integer history", "schema_migrations", `it is a table of ${otherTool}`)];
-  const count = converted.length + undecided.length;
-  if (count === 0 && unfit.length === 0) return [];
-  const reasons = [...unfit, ...(count > 0 ? [`${count} ${count === 1 ? "number" : "numbers"} for versions`] : [])];
+  const versions = [...converted.map(({ version }) => version), ...undecided];
+  if (versions.length === 0 && unfit.length === 0) return [];
+  const reasons = [...unfit, ...(versions.length > 0 ? [`${numbersOf(versions)} for versions`] : [])];
   const lines = [
     ...converted.map(({ version, file, by }) => `${version} is ${file.file}, by ${by}`),
     ...undecided.map((version) => `${version} may be any file, or none that is here any more`),
@@ -118,12 +141,27 @@ type Structure = {
 
 /** Constraints that the files make whole, and nobody has validated here. */
 export function unvalidated({ live, differences }: Pick<Structure, "live" | "differences">): NotValidConstraint[] {
-  const names = new Set(differences.filter(isNotValidAlone).map(({ name }) => name));
-  return live.notValid.filter(({ name }) => names.has(name));
+  return differences.flatMap((difference) => toValidate(difference, live));
 }
 
-const isNotValidAlone = ({ what, kind, expected, actual }: Difference) =>
-  what === "changed" && kind === "constraint" && `${expected} NOT VALID` === actual;
+/** @returns the constraints that would only have to be validated for it to be no difference; none where that is not all. */
+function toValidate({ what, kind, name, expected, actual }: Difference, { notValid }: Pick<Live, "notValid">) {
+  if (what !== "changed" || expected === undefined || actual === undefined) return [];
+  const own = notValid.filter(({ object }) => object.kind === kind && object.name === name);
+  const forgotten = own.filter((constraint) => validated(expected, constraint) === expected);
+  return forgotten.reduce(validated, actual) === expected ? forgotten : [];
+}
+
+/** @returns the definition of a constraint, a column or a domain as it would be if that constraint were valid. */
+function validated(definition: string, { constraint, object }: NotValidConstraint): string {
+  if (object.kind === "column") return definition.replace("not null not valid", "not null");
+  if (object.kind === "constraint") return definition.replace(/ NOT VALID(?= disabled$|$)/, "");
+  const begin = definition.indexOf(` constraint ${constraint} CHECK `);
+  if (begin < 0) return definition;
+  const next = definition.indexOf(" constraint ", begin + 1);
+  const end = next < 0 ? definition.length : next;
+  return definition.slice(0, begin) + definition.slice(begin, end).replace(/ NOT VALID$/, "") + definition.slice(end);
+}
 
 const relations = ["table", "view", "materialized view", "foreign table"];
 
@@ -138,11 +176,11 @@ export function faultFindings({ live, expected, differences }: Structure): Findi
       finding("invalid index", name, `of ${table}: it slows down every write, and is used for no query`, [definition]),
     ),
     ...notValid.flatMap((constraint) => {
-      const { name, definition } = constraint;
+      const { name, definition, object } = constraint;
       const one = finding("not valid", name, "it holds for new rows; nobody has looked at the others", [definition]);
       if (forgotten.has(constraint)) return [one];
       // Between two deploys that is how it should be. Any other one is a difference of the structure.
-      const isAsMade = isWanted("constraint", name) && !differs.has(`constraint ${name}`);
+      const isAsMade = isWanted(object.kind, object.name) && !differs.has(`${object.kind} ${object.name}`);
       return isAsMade ? [{ ...one, isAsWanted: true as const }] : [];
     }),
     ...privileges.flatMap(({ table, exists, missing }) => {
@@ -179,7 +217,7 @@ export function besidesFaults(differences: readonly Difference[], live: Live): D
   const indexes = new Set(live.invalidIndexes.map(({ name }) => name));
   return differences.filter((one) => {
     const { what, kind, name, expected, actual } = one;
-    if (isNotValidAlone(one)) return false;
+    if (toValidate(one, live).length > 0) return false;
     if (kind !== "index" || !indexes.has(name) || what === "missing") return true;
     return what === "changed" && `${expected} invalid` !== actual;
   });

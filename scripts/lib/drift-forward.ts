@@ -5,10 +5,12 @@ import { readObjects } from "./catalog-objects.ts";
 import type { Assessment } from "./drift-assess.ts";
 import { type DeltaEngine, type Facts, loadDelta, type Renaming, type Segment } from "./drift-delta.ts";
 import { besidesFaults } from "./drift-findings.ts";
+import { isNoted, keptName, noteRepairs } from "./drift-repairs.ts";
 import { byName } from "./drift-structure.ts";
+import { exitCodes, Failure } from "./failure.ts";
 import { type MigrationFile, parseMigration } from "./migration-file.ts";
 import { asOneQuery, replay } from "./migration-replay.ts";
-import { type Psql, quoteLiteral, SqlError } from "./psql.ts";
+import { type Psql, SqlError } from "./psql.ts";
 import type { Scratch } from "./scratch.ts";
 
 /** Which side is right. */
@@ -47,7 +49,7 @@ export async function makeForward(wanted: Wanted): Promise<Forward | NoForward> 
 
 async function tryOut(engine: DeltaEngine, wanted: Wanted, trial: Psql): Promise<Forward | NoForward> {
   const { assessment, keep, psql, scratch, newVersion } = wanted;
-  const { live, applied, present, expected, objects } = assessment;
+  const { live, applied, present, expected, objects, leftOut } = assessment;
   const { owner, roles } = live;
   await replay(trial, byName([...applied, ...present]));
   const [here, there] = await readBoth(engine, { trial, psql, called: { from: scratch.place.user, to: owner } });
@@ -55,13 +57,13 @@ async function tryOut(engine: DeltaEngine, wanted: Wanted, trial: Psql): Promise
     ...live.invalidIndexes.map(({ path }) => ({ kind: "index" as const, path })),
     ...assessment.unvalidated.map(({ path }) => ({ kind: "constraint" as const, path })),
   ];
-  const options = { owner, roles, except };
+  const options = { owner, roles, except, histories: leftOut };
   const ways = orWhy(() => ({
     toDatabase: engine.plan(here, there, options),
     toFiles: engine.plan(there, here, options),
   }));
   if ("why" in ways) return ways;
-  const now = () => readObjects(trial, { owner: scratch.place.user });
+  const now = () => readObjects(trial, { owner: scratch.place.user, histories: leftOut });
   // The scratch database becomes what the live one is: only from there can a way back be tried.
   const failed = await apply(trial, ways.toDatabase);
   if (failed) return failed;
@@ -79,9 +81,10 @@ async function tryOut(engine: DeltaEngine, wanted: Wanted, trial: Psql): Promise
       why: "one of the statements cannot be in a transaction, and would be carried out in every other database too",
     };
   }
-  const files = filesToGoBack(ways.toFiles, newVersion);
+  const files = leftEarlier(ways.toFiles, assessment) ?? filesToGoBack(ways.toFiles, newVersion);
   await trial.execute(noteRepairs(files));
-  await replay(trial, files);
+  const refused = await replay(trial, files).then(() => undefined, whyRefused);
+  if (refused) return refused;
   const leftBack = besidesFaults(compareCatalogs(expected.objects, await now()), live);
   return leftBack.length > 0 ? unlike(leftBack, "what migrations/ make") : { keep, files, segments: ways.toFiles };
 }
@@ -118,22 +121,23 @@ async function apply(psql: Psql, segments: readonly Segment[]): Promise<NoForwar
 
 const trySeconds = 3600;
 
+/** None of the files that it speaks of is written by then. */
+function whyRefused(error: unknown): NoForward {
+  if (!(error instanceof Failure) || error.exitCode !== exitCodes.saidNo) throw error;
+  const { why, details = "" } = error;
+  return { why: `the migration that was made of it does not run: ${why}`, details };
+}
+
 function unlike(left: readonly Difference[], what: string): NoForward {
   const names = left.map(({ what: how, kind, name }) => `${how} ${kind} ${name}`);
   return { why: `what @supabase/pg-delta wrote does not make ${what}`, details: names.join("\n") };
 }
 
-/** Where a repair was made, so that a file which takes back what was done there by hand does nothing elsewhere. */
-export const noteRepairs = (files: readonly MigrationFile[]) => `create schema if not exists dbops;
-create table if not exists dbops.drift_repairs (version text primary key, found_at timestamptz not null default now());
-comment on table dbops.drift_repairs is 'Migrations that take back what was changed here by hand; in other databases they do nothing.';
-insert into dbops.drift_repairs (version) values ${files.map(({ version }) => `(${quoteLiteral(version)})`).join(", ")}`;
-
 /** Each a file: of a change in several files nobody can take back one. */
 function filesToKeep(forward: readonly Segment[], back: readonly Segment[], newVersion: Wanted["newVersion"]) {
   const down = forward.length === 1 && back.length === 1 && back[0]!.transaction ? back[0]!.actions : [];
   return forward.map(({ transaction, settings, actions }, index) =>
-    toFile(newVersion(), nameOf("keep_what_the_database_has", index, forward), [
+    toFile(newVersion(), nameOf(keptName, index, forward), [
       "-- Brings into the files what was done by hand in a database, where it is as it is.",
       ...written(down.length > 0 ? undefined : "no single file could take it back"),
       `-- migrate:up${transaction ? "" : " transaction:false"}`,
@@ -150,22 +154,53 @@ function filesToKeep(forward: readonly Segment[], back: readonly Segment[], newV
 function filesToGoBack(forward: readonly Segment[], newVersion: Wanted["newVersion"]) {
   return forward.map(({ settings, actions }, index) => {
     const version = newVersion();
-    return toFile(version, nameOf("back_to_what_the_files_say", index, forward), [
+    const body = [
+      " begin",
+      ...isNoted(version),
+      ...actions.flatMap((action) => [...remarks(action), `  execute ${dollarQuoted("statement", action.sql)};`]),
+      "end if;",
+      "end if;",
+      "end ",
+    ];
+    return toFile(version, nameOf(backName, index, forward), [
       "-- Takes back what was done by hand in a database. In every other one it does nothing.",
       ...written("what was done by hand is not done once more"),
       "-- migrate:up",
       ...settings.map((setting) => `${setting};`),
-      "do $drift$ begin",
-      "if to_regclass('dbops.drift_repairs') is not null then",
-      `if exists (select from dbops.drift_repairs where version = ${quoteLiteral(version)}) then`,
-      ...actions.flatMap((action) => [...remarks(action), `  execute $statement$${action.sql}$statement$;`]),
-      "end if;",
-      "end if;",
-      "end $drift$;",
+      `do ${dollarQuoted("drift", body.join("\n"))};`,
       "",
       "-- migrate:down",
     ]);
   });
+}
+
+const backName = "back_to_what_the_files_say";
+
+/**
+ * Files that a run has written which was killed before the database knew of them: nothing would ever make them do anything.
+ * @returns undefined where there are none, or other ones.
+ */
+function leftEarlier(forward: readonly Segment[], { pending, live }: Assessment): MigrationFile[] | undefined {
+  const open = pending.filter(({ version }) => !live.repairs.includes(version));
+  const left = forward.map((_, index) =>
+    open.filter(({ file }) => file.endsWith(`_${nameOf(backName, index, forward)}.sql`)),
+  );
+  for (const first of left[0] ?? []) {
+    // Their names follow each other as they were written.
+    const at = left[0]!.indexOf(first);
+    const versions = left.map((files) => files[at]?.version ?? "");
+    const texts = left.map((files) => files[at]?.text);
+    const files = filesToGoBack(forward, () => versions.shift()!);
+    if (files.every(({ text }, index) => text === texts[index])) return files;
+  }
+  return undefined;
+}
+
+/** With a tag that is not in the text. */
+export function dollarQuoted(name: string, text: string): string {
+  let tag = `$${name}$`;
+  for (let count = 2; text.includes(tag); count += 1) tag = `$${name}_${count}$`;
+  return `${tag}${text}${tag}`;
 }
 
 /** @param whyNoDown for `migrate lint`. */

@@ -2,6 +2,7 @@
 import { type Assessment, singleVersions } from "./drift-assess.ts";
 import { trackedOf } from "./drift-findings.ts";
 import type { Renamed } from "./drift-plan.ts";
+import { cannotBeApplied } from "./drift-structure.ts";
 import { type MigrationFile, parseMigration } from "./migration-file.ts";
 import { stateOf, versionsIn } from "./migration-state.ts";
 
@@ -63,8 +64,16 @@ async function whichWasApplied(
   if (noted) return noted;
   const tried = [];
   for (const file of same) {
-    const { differences } = await look(files.filter((other) => other === file || !same.includes(other)));
-    tried.push({ file, left: differences.length });
+    const alone = files.filter((other) => other === file || !same.includes(other));
+    const left = await look(alone).then(
+      ({ differences }) => differences.length,
+      (error: unknown) => {
+        // The rest builds on another one.
+        if (cannotBeApplied(error)) return Number.POSITIVE_INFINITY;
+        throw error;
+      },
+    );
+    tried.push({ file, left });
   }
   const [best, second] = tried.sort((one, other) => one.left - other.left);
   return best!.left < second!.left ? best!.file : undefined;

@@ -21,8 +21,17 @@ export async function withOpened<T>(
   const where = { settings, directory, on: flags.on, url: flags["database-url"] };
   const place = await openPlace(where, interrupted);
   let opening: Promise<Scratch> | undefined;
-  const scratch = ({ owner, roles }: Live) => {
-    const wanted = { what, settings, directory, owner, roles, url: flags["scratch-url"], image: flags.image };
+  const scratch = ({ owner, roles, versionNumber }: Live) => {
+    const wanted = {
+      what,
+      settings,
+      directory,
+      owner,
+      roles,
+      versionNumber,
+      url: flags["scratch-url"],
+      image: flags.image,
+    };
     opening ??= openScratch({ ...wanted, progress, interrupted });
     return opening;
   };

@@ -1,5 +1,6 @@
 // The steps of a repair that mend the history of migrations: the table schema_migrations. Pure.
 import type { Assessment } from "./drift-assess.ts";
+import { numbersOf } from "./drift-findings.ts";
 import { list } from "./drift-obstacles.ts";
 import type { Step } from "./drift-plan.ts";
 import type { MigrationFile } from "./migration-file.ts";
@@ -9,7 +10,7 @@ import { quoteIdentifier, quoteLiteral } from "./psql.ts";
 export const insertVersions = (files: readonly MigrationFile[]) =>
   `insert into schema_migrations (version) values ${files.map(({ version }) => `(${quoteLiteral(version)})`).join(", ")}`;
 
-export function historySteps({ history, live, present, applied }: Assessment, stamp: string): Step[] {
+export function historySteps({ history, live, present, unseen, applied }: Assessment, stamp: string): Step[] {
   const { converted, unknown, repeated, unfit } = history;
   const steps: Step[] = [];
   if (repeated.length > 0 || (unfit.includes(notKeyed) && live.history.rows.length > 0)) {
@@ -32,7 +33,7 @@ export function historySteps({ history, live, present, applied }: Assessment, st
     const values = converted.map(({ version, file }) => `(${quoteLiteral(version)}, ${quoteLiteral(file.version)})`);
     const files = converted.map(({ file }) => file);
     steps.push({
-      what: `write ${converted.length === 1 ? "1 number" : `${converted.length} numbers`} of schema_migrations as the versions of their files`,
+      what: `write ${numbersOf(converted.map(({ version }) => version))} of schema_migrations as the versions of their files`,
       details: converted.map(({ version, file, by }) => `${version} → ${file.version}  ${file.file}, by ${by}`),
       statements: [
         `update schema_migrations set version = v.new from (values ${values.join(", ")}) v (old, new) where version = v.old`,
@@ -51,7 +52,10 @@ export function historySteps({ history, live, present, applied }: Assessment, st
     const isNew = live.history.columns.length === 0;
     steps.push({
       what: `note ${present.length === 1 ? "1 file" : `${present.length} files`} as applied, whose every change is there`,
-      details: present.map(({ file }) => file),
+      details: present.map(({ file }) => {
+        const rows = unseen.find((one) => one.file === file);
+        return rows ? `${file}; by --applied also ${rows.statements.join(", ")}` : file;
+      }),
       statements: [
         ...(isNew ? ["create table schema_migrations (version varchar primary key)"] : []),
         insertVersions(present),

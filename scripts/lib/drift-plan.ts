@@ -1,11 +1,11 @@
 // What a repair does, step by step, and every reason for which it cannot be done. Pure: the plan that is printed is carried out.
 import type { Assessment } from "./drift-assess.ts";
-import { trackedOf } from "./drift-findings.ts";
-import { type Forward, noteRepairs, remarks } from "./drift-forward.ts";
+import { editedIn } from "./drift-findings.ts";
+import { type Forward, remarks } from "./drift-forward.ts";
 import { historySteps, insertVersions } from "./drift-plan-history.ts";
+import { noteRepairs } from "./drift-repairs.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import { recordWithin } from "./migration-record.ts";
-import { stateOf, versionsIn } from "./migration-state.ts";
 import { quoteIdentifier } from "./psql.ts";
 
 export type Step = {
@@ -15,7 +15,11 @@ export type Step = {
   statements: string[];
 };
 
-export type FileChange = { write: MigrationFile } | { rename: string; to: MigrationFile };
+export type FileChange =
+  | { write: MigrationFile }
+  /** A run that was killed has written it. */
+  | { reuse: MigrationFile }
+  | { rename: string; to: MigrationFile };
 
 export type RepairPlan = {
   /** One statement each, which cannot be in a transaction. They come first, may be repeated, and make nothing worse. */
@@ -40,10 +44,12 @@ type Wanted = {
 
 export function planRepair({ assessment, renamed, forward, stamp }: Wanted): RepairPlan {
   const history = historySteps(assessment, stamp);
+  const indexes = indexSteps(assessment, forward?.keep);
   return {
-    alone: indexSteps(assessment),
+    alone: indexes.alone,
     together: [
       ...history,
+      ...indexes.together,
       ...constraintSteps(assessment),
       ...privilegeSteps(assessment),
       ...sumSteps(assessment),
@@ -51,7 +57,9 @@ export function planRepair({ assessment, renamed, forward, stamp }: Wanted): Rep
     ],
     files: [
       ...renamed.map(({ from, to }) => ({ rename: from.file, to })),
-      ...(forward?.files ?? []).map((file) => ({ write: file })),
+      ...(forward?.files ?? []).map((file) =>
+        assessment.pending.some(({ version }) => version === file.version) ? { reuse: file } : { write: file },
+      ),
     ],
     forward,
   };
@@ -73,32 +81,57 @@ function forwardSteps(forward: Forward | undefined): Step[] {
 /** What a failed REINDEX CONCURRENTLY leaves. */
 const isLeftover = (name: string) => /_cc(?:new|old)\d*"?$/.test(name);
 
-function indexSteps({ live, expected }: Assessment): Step[] {
+type IndexSteps = {
+  /** CONCURRENTLY. */
+  alone: Step[];
+  /** The index of an exclusion constraint can be rebuilt in no other way. */
+  together: Step[];
+};
+
+function indexSteps({ live, expected }: Assessment, keep: Forward["keep"] | undefined): IndexSteps {
   const wanted = new Set(expected.objects.filter(({ kind }) => kind === "index").map(({ name }) => name));
   const constraints = new Set(expected.objects.filter(({ kind }) => kind === "constraint").map(({ name }) => name));
-  return live.invalidIndexes.map(({ name, table, path }): Step => {
+  const steps: IndexSteps = { alone: [], together: [] };
+  for (const { name, table, path, isAttached, constraintType } of live.invalidIndexes) {
     const asConstraint = `${table}.${quotedIfNeeded(path.at(-1)!, name)}`;
-    const isWanted = (wanted.has(name) || constraints.has(asConstraint)) && !isLeftover(name);
-    const statement = `${isWanted ? "reindex index concurrently" : "drop index concurrently if exists"} ${name}`;
-    const why = isWanted ? "" : ": no migration that is applied makes it";
-    return {
-      what: `${isWanted ? "rebuild" : "drop"} the index ${name} of ${table}${why}`,
-      details: [],
-      statements: [statement],
-    };
-  });
+    const isMade = (wanted.has(name) || constraints.has(asConstraint) || isAttached) && !isLeftover(name);
+    // With its constraint it goes, or stays.
+    if (!isMade && constraintType !== null && keep === "files") continue;
+    const what = `the index ${name} of ${table}`;
+    if (constraintType === "x") {
+      const details = ["keeps waiting who writes to the table, and whoever would use the index"];
+      steps.together.push({ what: `rebuild ${what}`, details, statements: [`reindex index ${name}`] });
+    } else if (isMade || constraintType !== null) {
+      const statements = [`reindex index concurrently ${name}`];
+      steps.alone.push({ what: `rebuild ${what}`, details: [], statements });
+    } else {
+      const statements = [`drop index concurrently if exists ${name}`];
+      steps.alone.push({ what: `drop ${what}: no migration that is applied makes it`, details: [], statements });
+    }
+  }
+  return steps;
 }
+
+/** Whether a plan has a step for an index. */
+export const mends = (steps: readonly Step[], index: string) =>
+  steps.some(({ statements }) => statements.some((statement) => statement.endsWith(` ${index}`)));
 
 /** As it stands at the end of a whole name. */
 const quotedIfNeeded = (raw: string, name: string) =>
   name.endsWith(quoteIdentifier(raw)) ? quoteIdentifier(raw) : raw;
 
 function constraintSteps({ unvalidated }: Assessment): Step[] {
-  return unvalidated.map(({ name, table, constraint }) => ({
-    what: `validate the constraint ${name}`,
-    details: ["reads the whole table, and keeps nobody waiting who reads or writes"],
-    statements: [`alter table ${table} validate constraint ${constraint}`],
-  }));
+  return unvalidated.map(({ name, table, constraint, object }) => {
+    const isOfDomain = object.kind === "domain";
+    const means = isOfDomain
+      ? "reads every table that has the domain, and keeps waiting who writes there"
+      : "reads the whole table, and keeps nobody waiting who reads or writes";
+    return {
+      what: `validate the constraint ${name}`,
+      details: [means],
+      statements: [`alter ${isOfDomain ? "domain" : "table"} ${table} validate constraint ${constraint}`],
+    };
+  });
 }
 
 function privilegeSteps({ live: { privileges, user } }: Assessment): Step[] {
@@ -112,8 +145,7 @@ function privilegeSteps({ live: { privileges, user } }: Assessment): Step[] {
 }
 
 function sumSteps({ applied, pending, history, live }: Assessment): Step[] {
-  const versions = new Set(versionsIn(stateOf([...applied, ...pending], trackedOf(history, live)), "edited"));
-  const edited = applied.filter(({ version }) => versions.has(version));
+  const edited = editedIn([...applied, ...pending], history, live);
   if (edited.length === 0) return [];
   return [
     {
@@ -127,17 +159,28 @@ function sumSteps({ applied, pending, history, live }: Assessment): Step[] {
   ];
 }
 
-type About = { database: string; differences: number; backup: string };
+type About = {
+  database: string;
+  differences: number;
+  backup: string;
+  /** The flags that lead to the same database. */
+  at: string;
+};
 
 export function formatPlan(
   { alone, together, files, forward }: RepairPlan,
-  { database, differences, backup }: About,
+  { database, differences, backup, at }: About,
 ): string {
   const count = differences === 1 ? "1 difference" : `${differences} differences`;
   const step = ({ what, details }: Step) => [`  - ${what}`, ...details.map((line) => `      ${line}`)];
+  /** What `migrate lint` does not refuse there, with its reason. That nothing takes it back it would not refuse anyway. */
+  const allowed = ({ text }: MigrationFile) =>
+    text.split("\n").filter((line) => /^-- dbops:allow (?!down-empty )/.test(line));
   const changes = files.flatMap((change) => {
     if ("rename" in change) return [`  - rename migrations/${change.rename} to ${change.to.file}`];
-    return [`  - write migrations/${change.write.file}`];
+    return "reuse" in change
+      ? [`  - migrations/${change.reuse.file}, which an earlier run has written`]
+      : [`  - write migrations/${change.write.file}`, ...allowed(change.write).map((line) => `      | ${line}`)];
   });
   const statements = (forward?.segments ?? []).flatMap(({ actions }) =>
     actions.flatMap((action) => [...remarks(action), `${action.sql};`].flatMap((text) => text.split("\n"))),
@@ -149,7 +192,7 @@ export function formatPlan(
     ...section("in one transaction, which goes through only if nothing is left at its end", together.flatMap(step)),
     ...section("files, to be committed to git", [...changes, ...statements.map((line) => `      | ${line}`)]),
     ...(forward?.keep === "files"
-      ? ["", "The structure stays as it is until bun scripts/migrate.ts up applies them."]
+      ? ["", `The structure stays as it is until bun scripts/migrate.ts up${at} applies them.`]
       : []),
   ].join("\n");
 }

@@ -12,6 +12,7 @@ import type { DriftRequest } from "./drift-request.ts";
 import { lockMigrations } from "./migration-lock.ts";
 import { createProgress } from "./progress.ts";
 import { asTyped } from "./runtime.ts";
+import { readSchemaFile } from "./schema-file.ts";
 import { confirm } from "./terminal.ts";
 import { interruption } from "./wait.ts";
 
@@ -21,12 +22,21 @@ export async function repair(request: DriftRequest): Promise<void> {
   const opening = { what: "Cannot repair the database", progress, interrupted };
   await withOpened(request, opening, async ({ place, scratch }) => {
     const { flags } = request;
-    if (flags.plan) return await plan({ ...request, place, scratch, progress, interrupted });
+    const repairing = { ...request, place, scratch, progress, interrupted };
+    if (flags.plan) return await plan({ ...repairing, unlocked: (ask) => ask() });
     const waitSeconds = Number(flags.wait);
     const onWait = (holder: string) => progress.note(`waiting for ${holder}`);
-    const lock = await lockMigrations({ place, database: place.database, waitSeconds, interrupted, onWait });
+    const take = () => lockMigrations({ place, database: place.database, waitSeconds, interrupted, onWait });
+    let lock = await take();
+    /** Who has gone for lunch should not keep a deploy out. What changes meanwhile is seen by the look that follows. */
+    const unlocked: Repairing["unlocked"] = async (ask) => {
+      await lock.release();
+      const answer = await ask();
+      lock = await take();
+      return answer;
+    };
     try {
-      await plan({ ...request, place, scratch, progress, interrupted });
+      await plan({ ...repairing, unlocked });
     } finally {
       await lock.release();
     }
@@ -47,15 +57,16 @@ async function plan(repairing: Repairing): Promise<void> {
   const differences = counted(decided.before.findings).length;
   const backup = await openBackup(repairing);
   try {
-    const about = { database, differences, backup: describeBackup(repairing, backup) };
+    const about = { database, differences, backup: describeBackup(repairing, backup), at: where(flags) };
     console.error(asTyped(formatPlan(decided.plan, about)));
     if (flags.plan)
       return console.log(flags.json ? JSON.stringify(planAsJson(database, decided)) : "Nothing was changed.");
-    if (!flags.yes) await confirm({ text: `This changes ${database}.`, answer: place.environment, flag: "--yes" });
+    const question = { text: `This changes ${database}.`, answer: place.environment, flag: "--yes" };
+    if (!flags.yes) await repairing.unlocked(() => confirm(question));
     const id = await backup?.make("before drift repair");
     interrupted.throwIfAborted();
     const left = await carryOut({ ...repairing, ...decided, files });
-    report(repairing, { database, decided, differences, left: left.length, backup: id });
+    await report(repairing, { database, decided, differences, left: left.length, backup: id });
   } finally {
     backup?.close();
   }
@@ -76,13 +87,14 @@ function describeBackup({ flags }: Repairing, backup: DriftBackup | undefined): 
 
 const stepsOf = ({ alone, together, files }: RepairPlan) => [
   ...[...alone, ...together].map(({ what }) => what),
-  ...files.map((change) =>
-    "rename" in change ? `rename ${change.rename} to ${change.to.file}` : `write ${change.write.file}`,
-  ),
+  ...files.flatMap((change) => {
+    if ("reuse" in change) return [];
+    return "rename" in change ? `rename ${change.rename} to ${change.to.file}` : `write ${change.write.file}`;
+  }),
 ];
 
 const filesIn = ({ files }: RepairPlan) =>
-  files.map((change) => ("rename" in change ? change.to.file : change.write.file));
+  files.map((change) => ("rename" in change ? change.to : "reuse" in change ? change.reuse : change.write).file);
 
 const planAsJson = (database: string, { before, plan }: Decided) => ({
   database,
@@ -93,7 +105,10 @@ const planAsJson = (database: string, { before, plan }: Decided) => ({
 
 type Done = { database: string; decided: Decided; differences: number; left: number; backup: string | undefined };
 
-function report({ flags }: Repairing, { database, decided, differences, left, backup }: Done): void {
+async function report(
+  { flags, directory }: Repairing,
+  { database, decided, differences, left, backup }: Done,
+): Promise<void> {
   const { plan } = decided;
   const files = filesIn(plan);
   const repaired = differences - left;
@@ -110,14 +125,21 @@ function report({ flags }: Repairing, { database, decided, differences, left, ba
     console.log(JSON.stringify(document));
     return;
   }
+  const back = backup
+    ? [`  backup: ${backup}      # the way back: bun scripts/restore.ts ${backup}${where(flags)}`]
+    : [];
   const rest = left === 0 ? "nothing differs any more" : `${left} left, which the new migration takes away`;
-  const commit = files.length > 0 ? [`  next: git add migrations && git commit      # ${files.join(", ")}`] : [];
+  // It has the versions in it.
+  const dump = (await readSchemaFile(directory)) === undefined ? "" : "bun scripts/migrate.ts dump && ";
+  const commit = files.length > 0 ? [`  next: ${dump}git add migrations && git commit      # ${files.join(", ")}`] : [];
   const isNew = plan.forward !== undefined;
   const lint = isNew ? ["  next: bun scripts/migrate.ts lint      # what it would mean for other databases"] : [];
   const apply = left > 0 ? [`  next: bun scripts/migrate.ts up${where(flags)}`] : [];
   console.log(
     asTyped(
-      [`${repaired} of ${differences} repaired in ${database}: ${rest}`, ...lint, ...commit, ...apply].join("\n"),
+      [`${repaired} of ${differences} repaired in ${database}: ${rest}`, ...back, ...lint, ...commit, ...apply].join(
+        "\n",
+      ),
     ),
   );
 }

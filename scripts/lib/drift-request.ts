@@ -16,13 +16,13 @@ export const driftFlags = {
   match: {
     value: "NUMBER=VERSION",
     many: true,
-    help: "the file that a number of an integer history stands for, NUMBER=none, or: order",
+    help: "the file that a number stands for, or another version without a file; NUMBER=none, or: order",
   },
   "no-backup": { help: "without a backup first" },
   tool: { value: "NAME", help: "what has migrated the database so far, where that is not clear" },
   table: { value: "TABLE", help: "its table, where there are several" },
   files: { value: "FOLDER", help: "where its migrations are (default: where they usually are)" },
-  applied: { value: "FILE", many: true, help: "where files share a number: this one is applied" },
+  applied: { value: "FILE", many: true, help: "this file is applied, where the database does not show it" },
   baseline: { help: "take the database as it is, and none of the files" },
   plan: { help: "print what would be done, and do nothing" },
   yes: { help: "do not ask before anything is changed" },
@@ -34,7 +34,7 @@ const common = ["on", "database-url", "scratch-url", "image", "yes", "json"] as 
 
 export const driftSubcommands = {
   check: { does: "only reads, and says what differs; this is the usual one", flags: common },
-  repair: { does: "mends it", flags: [...common, "keep", "match", "no-backup", "plan", "wait"] },
+  repair: { does: "mends it", flags: [...common, "keep", "match", "applied", "no-backup", "plan", "wait"] },
   adopt: {
     does: "takes over the history of another tool",
     flags: [...common, "tool", "table", "files", "applied", "baseline", "plan", "wait"],

@@ -1,5 +1,5 @@
 // The structure of a live database beside what its migrations make: by fingerprint, and object by object where that is another one.
-import { readHistories } from "./adopt-histories.ts";
+import { leftOut, othersAmong, readTables, withSchemas } from "./adopt-histories.ts";
 import { compareCatalogs, type Difference } from "./catalog-diff.ts";
 import { type ExpectedCatalog, expectedCatalog, keptCatalog, keptFingerprint } from "./catalog-expected.ts";
 import { type CatalogObject, fingerprint, readObjects } from "./catalog-objects.ts";
@@ -8,6 +8,7 @@ import type { Assessing, Assessment } from "./drift-assess.ts";
 import type { Live } from "./drift-live.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
+import { type Psql, quoteIdentifier } from "./psql.ts";
 
 /** Does what takes long, with the transaction of the look left meanwhile. */
 export type Outside = <T>(work: () => Promise<T>) => Promise<T>;
@@ -15,7 +16,7 @@ export type Outside = <T>(work: () => Promise<T>) => Promise<T>;
 const hasFaults = ({ invalidIndexes, notValid, privileges }: Live) =>
   invalidIndexes.length > 0 || notValid.length > 0 || privileges.some(({ exists }) => !exists);
 
-type Structure = Pick<Assessment, "present" | "expected" | "objects"> & { all: Difference[] };
+type Structure = Pick<Assessment, "present" | "expected" | "objects" | "others" | "leftOut"> & { all: Difference[] };
 
 export async function compareStructure(
   { psql, directory, scratch, name, inTransaction }: Assessing,
@@ -29,38 +30,64 @@ export async function compareStructure(
     const kept = await keptCatalog(wanted);
     return kept ?? (await outside(() => expectedCatalog({ ...wanted, scratch: () => scratch(live) })));
   };
-  // What another tool has left is no part of what the files make.
-  const readOptions = async () => ({ owner, histories: await readHistories(psql), inTransaction: true });
+  const leftOutBeside = async (made: readonly CatalogObject[], more: readonly string[] = []) => {
+    const all = await withSchemas(psql, [...live.histories, ...more]);
+    // A schema that the files make is theirs, also with nothing else in it.
+    const schemas = made.filter(({ kind }) => kind === "schema").map(({ name }) => name);
+    const isMade = (schema: string) => schemas.includes(schema) || schemas.includes(quoteIdentifier(schema));
+    return all.filter((one) => !one.endsWith(".*") || !isMade(one.slice(0, -2)));
+  };
+  const options = (histories: readonly string[]) => ({ owner, histories, inTransaction: true });
   const wanted =
     inTransaction || hasFaults(live) ? undefined : await keptFingerprint(wantedCatalog(directory, applied, live));
-  let mayBeEqual = true;
+  let unlike: string[] | undefined;
   if (wanted && name !== undefined) {
-    const besides = [owner, live.versionNumber, live.adopted];
-    const count = async () => await fingerprint(psql, await readOptions());
-    mayBeEqual = wanted === (await seenFingerprint({ psql, directory, name, besides }, count));
+    const histories = await leftOutBeside([]);
+    const besides = [owner, live.versionNumber, live.histories];
+    const count = async () => await fingerprint(psql, options(histories));
+    const found = await seenFingerprint({ psql, directory, name, besides }, count);
     // Nobody asks for the objects then.
-    if (mayBeEqual) return { present: [], expected: { fingerprint: wanted, objects: [] }, objects: [], all: [] };
+    if (wanted === found) return equal({ fingerprint: wanted, objects: [] });
+    unlike = histories;
   }
-  const options = await readOptions();
   const base = await makeApplied(make, applied, pending);
   const isKnown = base.late.length === 0;
-  if (isKnown && mayBeEqual && (await fingerprint(psql, options)) === base.made.fingerprint) {
-    return { present: [], expected: base.made, objects: base.made.objects, all: [] };
-  }
-  const objects = await readObjects(psql, options);
+  const left = await leftOutBeside(base.made.objects);
+  const mayBeEqual = isKnown && unlike?.join() !== left.join();
+  if (mayBeEqual && (await fingerprint(psql, options(left))) === base.made.fingerprint) return equal(base.made);
+  const objects = await readObjects(psql, options(left));
   const there = byKey(objects);
   if (!isKnown && !(await areThere(make, applied, base, there))) throw base.why;
   const rest = pending.filter((file) => !base.late.includes(file));
   const more = await findPresent(make, [...applied, ...base.late], { pending: rest, expected: base.made, there });
   const present = byName([...base.late, ...more]);
   const expected = more.length > 0 ? await make([...applied, ...present]) : base.made;
-  return { present, expected, objects, all: compareCatalogs(expected.objects, objects) };
+  const all = compareCatalogs(expected.objects, objects);
+  const others = await othersBeside(psql, live, all);
+  if (others.length === 0) return { present, expected, objects, all, others, leftOut: left };
+  const leftToo = await leftOutBeside(expected.objects, others);
+  const without = await readObjects(psql, options(leftToo));
+  const besides = compareCatalogs(expected.objects, without);
+  return { present, expected, objects: without, all: besides, others, leftOut: leftToo };
+}
+
+const equal = (expected: ExpectedCatalog): Structure => ({
+  ...{ present: [], expected, objects: expected.objects, all: [], others: [], leftOut: [] },
+});
+
+/** What a tool has left that was there before is no part of what the files make; unless they do make it. */
+async function othersBeside(psql: Psql, { histories }: Live, differences: readonly Difference[]): Promise<string[]> {
+  const isTable = ({ what, kind }: Difference) => what === "unexpected" && kind === "table";
+  const unexpected = differences.filter(isTable).map(({ name }) => name.replaceAll('"', ""));
+  if (unexpected.length === 0) return [];
+  const others = othersAmong(await readTables(psql), histories).filter(({ history }) => unexpected.includes(history));
+  return leftOut(others).filter((name) => unexpected.includes(name));
 }
 
 /** What files make on a server like the live one. */
 export function wantedCatalog(directory: string, files: readonly MigrationFile[], live: Live) {
-  const { versionNumber, owner, roles } = live;
-  return { directory, files: byName(files), versionNumber, owner, roles, histories: [] };
+  const { versionNumber, owner, roles, histories } = live;
+  return { directory, files: byName(files), versionNumber, owner, roles, histories };
 }
 
 /** In dbmate's order. */
@@ -78,7 +105,7 @@ type Base = {
   why?: Failure;
 };
 
-const cannotBeApplied = (error: unknown): error is Failure =>
+export const cannotBeApplied = (error: unknown): error is Failure =>
   error instanceof Failure && error.exitCode === exitCodes.saidNo;
 
 async function makeApplied(make: Make, applied: MigrationFile[], pending: MigrationFile[]): Promise<Base> {
@@ -87,12 +114,28 @@ async function makeApplied(make: Make, applied: MigrationFile[], pending: Migrat
   } catch (why) {
     const newest = byName(applied).at(-1)?.file ?? "";
     const late = pending.filter(({ file }) => file < newest);
-    if (!cannotBeApplied(why) || late.length === 0) throw why;
+    if (!cannotBeApplied(why)) throw why;
+    const failure = ofApplied(why, applied);
+    if (late.length === 0) throw failure;
     const made = await make([...applied, ...late]).catch(() => {
-      throw why;
+      throw failure;
     });
     return { made, late, why };
   }
+}
+
+/** Here it went well, so that it is the file that has changed, or the empty database that lacks something: nobody is to correct it. */
+function ofApplied(failure: Failure, applied: readonly MigrationFile[]): Failure {
+  const { what, why, next, details } = failure;
+  const file = applied.find((one) => what.includes(`migrations/${one.file}`))?.file;
+  // A role that is in the way has a next command of its own.
+  if (!file || !next.includes(`correct migrations/${file}`)) return failure;
+  const perhaps = "it is applied in this database: it was edited since, or needs what an empty database does not have";
+  return new Failure(`${what} to an empty database`, `${why}; ${perhaps}`, [`git log --patch -- migrations/${file}`], {
+    exitCode: exitCodes.saidNo,
+    ...(details && { details }),
+    read: "docs/runbook/edited-migration.md",
+  });
 }
 
 type Definitions = ReadonlyMap<string, string>;

@@ -15,10 +15,14 @@ export const exitCodes = {
 
 type ExitCode = (typeof exitCodes)[keyof typeof exitCodes];
 
+type Facts = Readonly<Record<string, unknown>>;
+
 type FailureOptions = {
   exitCode?: ExitCode;
   /** Evidence, printed indented before the next commands: log lines, an SQL error. Never a secret. */
   details?: string;
+  /** For programs, which get it with --json: what the details say in words. Never a secret. */
+  facts?: Facts | undefined;
   /** The page of docs/ that explains it, from the project's root. */
   read?: string;
   cause?: unknown;
@@ -31,6 +35,7 @@ export class Failure extends Error {
   readonly next: readonly string[];
   readonly exitCode: ExitCode;
   readonly details: string | undefined;
+  readonly facts: Facts | undefined;
   readonly read: string | undefined;
 
   constructor(what: string, why: string, next: readonly string[] = [], options: FailureOptions = {}) {
@@ -41,6 +46,7 @@ export class Failure extends Error {
     this.next = next;
     this.exitCode = options.exitCode ?? exitCodes.failed;
     this.details = options.details;
+    this.facts = options.facts;
     this.read = options.read;
   }
 }
@@ -58,9 +64,9 @@ export function formatFailure(failure: Failure): string {
 
 /** The same as one JSON document, for callers that asked with --json. */
 export function failureAsJson(failure: Failure): string {
-  const { what, why, details, read, exitCode } = failure;
+  const { what, why, details, facts, read, exitCode } = failure;
   const next = failure.next.map((command) => asTyped(command));
-  return JSON.stringify({ error: { what, why, details, next, read, exitCode } });
+  return JSON.stringify({ error: { what, why, details, facts, next, read, exitCode } });
 }
 
 /** The single exit for errors. A stack is printed only where DBOPS_VERBOSE is set: it helps us, not the person on call. */

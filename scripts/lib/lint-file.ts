@@ -1,6 +1,6 @@
 // Rules about the files themselves, before any SQL is read: names, versions, and the lines that dbmate goes by. Pure.
 import { type Finding, finding, type Position } from "./lint-rules.ts";
-import { type MigrationFile, whyUnreadable } from "./migration-file.ts";
+import { type MigrationFile, whyUnreadable, withSameVersion } from "./migration-file.ts";
 
 const top: Position = { line: 1, column: 1 };
 
@@ -35,7 +35,7 @@ function timeOf(version: string): Date | undefined {
 }
 
 function sameVersion(numbered: readonly MigrationFile[]): Finding[] {
-  return [...Map.groupBy(numbered, ({ version }) => version).values()].flatMap(([first, ...others]) =>
+  return withSameVersion(numbered).flatMap(([first, ...others]) =>
     others.map(({ file, version }) =>
       finding(
         file,
@@ -58,7 +58,6 @@ function wrongOrder(numbered: readonly MigrationFile[]): Finding[] {
 
 function lintDirectives(migration: MigrationFile): Finding[] {
   const { file, text, sections } = migration;
-  const unread = unreadable(migration);
   const known = new Set(sections.flatMap(({ up, down }) => [up.line, ...(down ? [down.line] : [])]));
   const lines = text.split("\n");
   const misspelled = lines.flatMap((line, index) => {
@@ -75,7 +74,7 @@ function lintDirectives(migration: MigrationFile): Finding[] {
     if (unknown === undefined) return [];
     return [finding(file, { line, column: 1 }, "option-unknown", `dbmate ignores the option "${unknown}"`)];
   });
-  return [...(unread ? [unread] : []), ...misspelled, ...options];
+  return [...unreadable(migration), ...misspelled, ...options];
 }
 
 /** As dbmate knows it. */
@@ -89,17 +88,7 @@ const resemblesDirective = (line: string) =>
 const wordsBefore = (line: string) => (/^--\s/.test(line) ? 2 : 1);
 
 /** What dbmate refuses, or does half of. */
-function unreadable(migration: MigrationFile): Finding | undefined {
-  const { file, text, sections } = migration;
-  const said = whyUnreadable(migration);
-  if (!said) return undefined;
-  const [, line, why] = /^(?::(\d+))?: (.*)$/.exec(said.slice(file.length))!;
-  const [first, second] = sections;
-  const inFront =
-    first && text.split("\n").findIndex((content) => content.trim() !== "" && !/^\s*--/.test(content)) + 1;
-  if (first && inFront && inFront < first.up.line) {
-    return finding(file, { line: inFront, column: 1 }, "statement-before-up", 'it stands in front of "-- migrate:up"');
-  }
-  const rule = !first ? "up-missing" : second || first.down ? "several-sections" : "down-missing";
-  return finding(file, { line: Number(line ?? 1), column: 1 }, rule, why!);
+function unreadable(migration: MigrationFile): Finding[] {
+  const { rule, line = 1, why } = whyUnreadable(migration) ?? {};
+  return rule && why ? [finding(migration.file, { line, column: 1 }, rule, why)] : [];
 }

@@ -35,6 +35,10 @@ export const rules = {
     ...{ severity: "error", about: "section" },
     advice: "correct the time in its name, unless it is applied already",
   },
+  encoding: {
+    ...{ severity: "error", about: "file" },
+    advice: "convert it, for instance: iconv -f WINDOWS-1252 -t UTF-8",
+  },
   "up-missing": {
     ...{ severity: "error", about: "file" },
     advice: "begin with a line `-- migrate:up`: two dashes, one space, in lower case",

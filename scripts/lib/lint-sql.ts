@@ -1,7 +1,9 @@
-// The statements of a migration with the place of each, by Postgres' own parser: a semicolon or a `--` within a text deceives nobody.
-import { loadModule, type Node, parseSync, type SqlError, scanSync } from "libpg-query";
+// The statements of a migration with their words and the place of each, and its comments.
+import type { Node } from "libpg-query";
 import type { Position } from "./lint-rules.ts";
 import type { MigrationFile, Section } from "./migration-file.ts";
+import { type ParseError, parseSql, positionsIn } from "./migration-statements.ts";
+import { packageMissing } from "./packages.ts";
 
 type Token = { start: number; end: number; text: string };
 
@@ -35,21 +37,22 @@ export type ParsedFile = { migration: MigrationFile; sections: ParsedSection[] }
 
 /** Of every file, also of those that dbmate would not read. */
 export async function parseFiles(migrations: readonly MigrationFile[]): Promise<ParsedFile[]> {
-  await loadModule();
-  return migrations.map((migration) => {
+  const parsed = migrations.map(async (migration) => {
     const sections = migration.sections.flatMap(({ up, down }) => [
       parseSection("up", up),
       ...(down ? [parseSection("down", down)] : []),
     ]);
-    return { migration, sections };
+    return { migration, sections: await Promise.all(sections) };
   });
+  return await Promise.all(parsed);
 }
 
-function parseSection(direction: "up" | "down", section: Section): ParsedSection {
-  const positionOf = positions(section);
+async function parseSection(direction: "up" | "down", section: Section): Promise<ParsedSection> {
+  const positionOf = positionsIn(section);
+  const { scan } = await import("libpg-query").catch(packageMissing);
   try {
-    const { stmts = [] } = parseSync(section.sql);
-    const { tokens } = scanSync(section.sql);
+    const parsed = await parseSql(section.sql);
+    const { tokens } = await scan(section.sql);
     const words = tokens.filter((token) => !isComment(token));
     const written = linesOf(words, positionOf);
     const comments = tokens.filter(isComment).map(({ start, text }): Comment => {
@@ -57,18 +60,17 @@ function parseSection(direction: "up" | "down", section: Section): ParsedSection
       return { text, line, alone: !written.has(line) };
     });
     let next = 0;
-    const statements = stmts.map(({ stmt, stmt_location: from = 0, stmt_len: length }): Statement => {
-      const end = length ? from + length : Number.POSITIVE_INFINITY;
+    const statements = parsed.map(({ whole: node, start: from, end }): Statement => {
       while (words[next]!.start < from) next++;
       const first = next;
       while (next < words.length && words[next]!.end <= end) next++;
       const own = words.slice(first, next);
       const lastLine = positionOf(own.at(-1)!.end).line;
-      return { node: stmt!, tokens: own, start: positionOf(own[0]!.start), lastLine, positionOf };
+      return { node, tokens: own, start: positionOf(own[0]!.start), lastLine, positionOf };
     });
     return { direction, section, statements, comments };
   } catch (error) {
-    return { direction, section, statements: [], comments: [], error: whereItStops(section, error as SqlError) };
+    return { direction, section, statements: [], comments: [], error: whereItStops(section, error as ParseError) };
   }
 }
 
@@ -84,24 +86,8 @@ function linesOf(words: readonly Token[], positionOf: Statement["positionOf"]): 
   return lines;
 }
 
-/** From bytes of the section to lines and characters of the file. */
-function positions({ sql, line }: Section): (byte: number) => Position {
-  const bytes = Buffer.from(sql);
-  const starts = [0];
-  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) starts.push(at + 1);
-  return (byte) => {
-    let [low, high] = [0, starts.length];
-    while (high - low > 1) {
-      const middle = (low + high) >> 1;
-      if (starts[middle]! <= byte) low = middle;
-      else high = middle;
-    }
-    return { line: line + low, column: [...bytes.subarray(starts[low], byte).toString()].length + 1 };
-  };
-}
-
 /** The parser counts characters here. @throws what is no error of syntax. */
-function whereItStops({ sql, line }: Section, error: SqlError): Position & { message: string } {
+function whereItStops({ sql, line }: Section, error: ParseError): Position & { message: string } {
   const characters = error.sqlDetails?.cursorPosition;
   if (characters === undefined) throw error;
   const before = [...sql].slice(0, characters).join("").split("\n");

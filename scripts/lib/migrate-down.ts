@@ -1,17 +1,20 @@
 // `migrate down`: takes back the newest migration, for somebody who is writing one. What has been released goes forward.
+import { requireForDbmate } from "./dbmate.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrateRequest } from "./migrate-request.ts";
 import { lookAfter, newlyInvalid } from "./migration-apply.ts";
 import { type MigrationFile, readMigrations } from "./migration-file.ts";
 import { endDbmate, lockMigrations } from "./migration-lock.ts";
 import { look } from "./migration-look.ts";
-import { downFailed } from "./migration-outcome.ts";
+import { downFailed, spoiltIn } from "./migration-outcome.ts";
 import { forget } from "./migration-record.ts";
 import { runDbmate } from "./migration-run.ts";
 import type { Tracked } from "./migration-state.ts";
-import { openPlace, type Place } from "./place.ts";
+import { packageMissing } from "./packages.ts";
+import { flagsFor, openPlace, type Place } from "./place.ts";
 import { inDatabase } from "./psql.ts";
 import { asTyped } from "./runtime.ts";
+import { sqlByHand } from "./sql-by-hand.ts";
 import { confirm } from "./terminal.ts";
 import { interruption, orInterrupted } from "./wait.ts";
 
@@ -21,12 +24,18 @@ export async function down({ settings, directory, flags }: MigrateRequest): Prom
   const place = await openPlace({ settings, directory, on: flags.on, url: flags["database-url"] }, interrupted);
   const { database, environment, name } = place;
   try {
-    const plan = planDown(files, await inDatabase(place, database, interrupted, look));
+    requireForDbmate(place, process.env);
+    const plan = planDown(files, await inDatabase(place, database, interrupted, look), environment);
     const { version, file } = plan.newest;
+    await requireWayBack(plan.newest);
     const text = asTyped(formatDown(plan, place));
     if (flags.plan) return console.log(flags.json ? JSON.stringify({ environment, database, version, file }) : text);
+    // Also for whoever does not want to be asked.
+    console.error(text);
+    if (environment !== "local" && !flags["lose-data"]) throw needsFlag(place);
     const answer = ["production", "local"].includes(environment) ? settings.name : environment;
-    if (!flags.yes) await orInterrupted(interrupted, confirm({ text, answer, flag: "--yes" }));
+    const question = `This takes back migrations/${file} on "${database}" on ${name}.`;
+    if (!flags.yes) await orInterrupted(interrupted, confirm({ text: question, answer, flag: "--yes" }));
     await takeBack({ place, directory, files, newest: plan.newest, waitSeconds: Number(flags.wait), interrupted });
     const done = `Taken back on "${database}" on ${name}: migrations/${file}`;
     console.log(flags.json ? JSON.stringify({ environment, database, version, file }) : done);
@@ -41,10 +50,10 @@ export type DownPlan = { newest: MigrationFile; isEdited: boolean };
  * Pure.
  * @throws {Failure} exit 3 where nothing is applied; 5 where nobody knows how to take back the newest: dbmate would take an older one.
  */
-export function planDown(files: readonly MigrationFile[], tracked: Tracked): DownPlan {
+export function planDown(files: readonly MigrationFile[], tracked: Tracked, environment: string): DownPlan {
   const version = [...tracked.applied].sort().at(-1);
   if (version === undefined) {
-    const next = ["bun scripts/migrate.ts status"];
+    const next = [`bun scripts/migrate.ts status${flagsFor(environment)}`];
     throw new Failure("Nothing was taken back", "no migration is applied", next, { exitCode: exitCodes.saidNo });
   }
   const newest = files.find((file) => file.version === version);
@@ -55,19 +64,36 @@ export function planDown(files: readonly MigrationFile[], tracked: Tracked): Dow
       "bring the file back from git",
     );
   }
-  const { down } = newest.sections[0]!;
-  const isEmpty = !down || down.sql.split("\n").every((line) => /^\s*(?:--|$)/.test(line));
-  if (isEmpty)
-    throw refused(
-      `migrations/${newest.file} has nothing under "-- migrate:down"`,
-      "bun scripts/migrate.ts new NAME      # forward",
-    );
   const then = tracked.recorded[version];
   return { newest, isEdited: then !== undefined && then.sha256 !== newest.sha256 };
 }
 
+/**
+ * Pure. dbmate takes a file that does nothing for one that has taken everything back.
+ * @throws {Failure} exit 5 where there is no statement; 2 for what `migrate up` would not begin either.
+ */
+export async function requireWayBack(newest: MigrationFile): Promise<void> {
+  const { statementsOf } = await import("./migration-statements.ts").catch(packageMissing);
+  const { down } = newest.sections[0]!;
+  if (!down || (await statementsOf(down)).length === 0)
+    throw refused(
+      `migrations/${newest.file} has nothing under "-- migrate:down"`,
+      "bun scripts/migrate.ts new NAME      # forward",
+    );
+  const { requireAppliable } = await import("./migration-refusals.ts").catch(packageMissing);
+  await requireAppliable([newest], "down", "Nothing was taken back");
+}
+
 const refused = (why: string, next: string) =>
   new Failure("Nothing was taken back", why, [next], { exitCode: exitCodes.refused, read: "docs/migrations.md" });
+
+const needsFlag = ({ database, name }: Pick<Place, "database" | "name">) =>
+  new Failure(
+    "Nothing was taken back",
+    `what it drops of "${database}" on ${name} is lost, and nobody has said that it may be`,
+    ["bun scripts/migrate.ts new NAME      # forward", "the same command with --lose-data"],
+    { exitCode: exitCodes.refused, read: "docs/migrations.md" },
+  );
 
 export function formatDown(
   { newest, isEdited }: DownPlan,
@@ -104,19 +130,24 @@ async function takeBack({ place, directory, files, newest, waitSeconds, interrup
   interrupted.addEventListener("abort", onAbort);
   try {
     const before = await look(lock.psql);
-    const now = planDown(files, before).newest;
+    const now = planDown(files, before, place.environment).newest;
     if (now.version !== newest.version) throw refused(`the newest is ${now.file} now`, "the same command again");
     interrupted.throwIfAborted();
     // Alone, so that it can be no other one.
     const words = ["rollback"] as const;
     const end = await runDbmate({ place, directory, files: [newest], words, interrupted, onLine: () => {} });
     const after = await lookAfter({ place, interrupted }, lock, end);
-    if (after.applied.includes(newest.version)) {
-      const reason = interrupted.aborted ? (interrupted.reason as Failure) : undefined;
-      throw downFailed({ file: newest, end, spoilt: newlyInvalid(before, after), reason });
-    }
+    const reason = interrupted.aborted ? (interrupted.reason as Failure) : undefined;
+    const isApplied = after.applied.includes(newest.version);
+    const spoilt = await newlyInvalid(before, after, isApplied ? [newest.sections[0]!.down!] : []);
+    const byHand = sqlByHand(place);
+    if (isApplied) throw downFailed({ file: newest, end, spoilt, reason, byHand });
     // A row too many says nothing.
     await forget(lock.psql, [newest.version]).catch(() => {});
+    const done = `migrations/${newest.file} is taken back`;
+    if (spoilt.length > 0) throw spoiltIn({ spoilt, byHand }, done);
+    if (reason)
+      throw new Failure(reason.what, `${reason.why}; ${done} all the same`, [], { exitCode: exitCodes.interrupted });
   } finally {
     interrupted.removeEventListener("abort", onAbort);
     await lock.release();

@@ -1,5 +1,6 @@
 // `bun scripts/migrate.ts lint`: reads migrations/, and says what dbmate would do otherwise than it looks, and what would stop the app.
-import { basename } from "node:path";
+import { realpathSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
 import { exitCodes, Failure, formatFailure } from "./failure.ts";
 import type { Allowed } from "./lint-allow.ts";
 import type { Finding } from "./lint-rules.ts";
@@ -14,7 +15,7 @@ import { interruption } from "./wait.ts";
 export async function lint({ settings, directory, flags, words }: MigrateRequest): Promise<void> {
   const interrupted = interruption();
   const { files } = await findMigrations(directory);
-  const only = words.length > 0 ? words.map((word) => namedFile(files, word)) : undefined;
+  const only = words.length > 0 ? words.map((word) => namedFile(files, directory, word)) : undefined;
   const squawk = flags["no-squawk"]
     ? undefined
     : (judged: Parameters<typeof runSquawk>[1]) => runSquawk(directory, judged, interrupted);
@@ -27,13 +28,24 @@ export async function lint({ settings, directory, flags, words }: MigrateRequest
   process.exitCode = exitCodes.saidNo;
 }
 
-/** As it is typed with the help of the shell, "migrations/2026….sql", or only its name. */
-function namedFile(files: readonly MigrationFile[], word: string): string {
+/** As it is typed with the help of the shell, "migrations/2026….sql", or only its name. Another project may have one of that name. */
+function namedFile(files: readonly MigrationFile[], directory: string, word: string): string {
   const name = basename(word);
-  if (files.some(({ file }) => file === name)) return name;
-  throw new Failure(`Cannot judge ${word}`, "there is no such file in migrations/", ["ls migrations"], {
+  const isHere =
+    word === name || realFolder(resolve(directory, word)) === realFolder(join(directory, "migrations", name));
+  if (isHere && files.some(({ file }) => file === name)) return name;
+  throw new Failure(`Cannot judge ${word}`, "it is none of the files in migrations/ here", ["ls migrations"], {
     exitCode: exitCodes.usage,
   });
+}
+
+/** Of a path, however it is written. */
+function realFolder(path: string): string {
+  try {
+    return realpathSync.native(dirname(path));
+  } catch {
+    return dirname(path);
+  }
 }
 
 /** Everything that was found, and the sum of it in the last line. */

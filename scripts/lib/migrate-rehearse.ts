@@ -31,7 +31,7 @@ export async function rehearse({ settings, directory, flags, words }: MigrateReq
     };
     const ended = await runRehearsal({
       ...{ settings, directory, on, url, from, image, store, listing, values, onPlan, progress, interrupted },
-      ...{ which: words[0] ?? "latest", inContainer: flags["in-container"] },
+      ...{ which: words[0] ?? "latest", inContainer: flags["in-container"], planOnly },
     });
     if (!ended) return;
     const limits = settings.migrations.rehearse;

@@ -14,6 +14,7 @@ const line = {
       default: "60",
       help: "how long to wait for another runner; 0 is not at all",
     },
+    "lose-data": { help: "what it drops may be lost; needed anywhere but in this machine's stack" },
     "no-squawk": { help: "without the rules about locks, for which squawk is needed" },
     "exit-code": { help: "exit 3 when anything is pending or wrong" },
     base: { value: "REF", help: "the commit whose schema.sql the missing files are applied to" },
@@ -58,7 +59,7 @@ export const subcommands = {
   new: { does: "writes a file with the next version", word: "NAME", flags: ["plan", ...always] },
   up: { does: "applies what is pending", flags: [...ofDatabase, "wait", "plan", ...always] },
   status: { does: "what is applied, pending, edited, missing", flags: [...ofDatabase, "exit-code", ...always] },
-  down: { does: "takes the newest back", flags: [...ofDatabase, "wait", "plan", ...always] },
+  down: { does: "takes the newest back", flags: [...ofDatabase, "wait", "lose-data", "plan", ...always] },
   lint: { does: "what in the files is not safe", word: "[FILE...]", flags: ["no-squawk", ...always] },
   dump: { does: "writes migrations/schema.sql", flags: ["role", "scratch-url", "image", "plan", ...always] },
   verify: {

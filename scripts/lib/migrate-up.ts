@@ -1,5 +1,6 @@
 // `migrate up`: what is pending, said before it is done, and what has become of it.
 import type { Settings } from "./config.ts";
+import { requireForDbmate } from "./dbmate.ts";
 import { formatSeconds } from "./figures.ts";
 import type { MigrateRequest } from "./migrate-request.ts";
 import { readMigrations } from "./migration-file.ts";
@@ -20,6 +21,7 @@ export async function up({ settings, directory, flags }: MigrateRequest): Promis
   const tell = (text: string, document: unknown) => console.log(flags.json ? JSON.stringify(document) : asTyped(text));
   const { database, environment } = place;
   try {
+    requireForDbmate(place, process.env);
     const plan = planUp(files, await inDatabase(place, database, interrupted, look));
     for (const warning of plan.warnings) console.error(`warning: ${warning}`);
     const pending = plan.pending.map(({ version, file }) => ({ version, file }));

@@ -1,7 +1,9 @@
 // bun scripts/migrate.ts verify: whether a new database to which all files are applied, one that was made earlier and got the files that it
 // lacked, and migrations/schema.sql are the same. For CI: touches no real database, and writes nothing.
+// The older one is made from the files as they were then, and not from their schema.sql: that has neither rows, on which a later file may
+// build, nor grants.
 import { compareCatalogs } from "./catalog-diff.ts";
-import { type CatalogObject, type CatalogOptions, readObjects } from "./catalog-objects.ts";
+import { type CatalogObject, readObjects } from "./catalog-objects.ts";
 import { exitCodes, Failure, formatFailure } from "./failure.ts";
 import type { MigrateRequest } from "./migrate-request.ts";
 import { inScratch } from "./migrate-scratch.ts";
@@ -13,7 +15,8 @@ import { asTyped } from "./runtime.ts";
 import { type Base, changedSince, findBase } from "./schema-base.ts";
 import { loadSchema, mendSchema, readSchemaFile, schemaFile } from "./schema-file.ts";
 import type { Scratch } from "./scratch.ts";
-import { type Comparison, formatGood, isEqual, outOfOrder, type Verified, whyNotGood } from "./verify-output.ts";
+import { type Comparison, formatGood, outOfOrder, type Verified, whyNotGood } from "./verify-output.ts";
+import { withOtherRows } from "./verify-rows.ts";
 import { interruption } from "./wait.ts";
 
 const what = "Cannot verify the migrations";
@@ -28,20 +31,22 @@ export async function verify(request: MigrateRequest): Promise<void> {
     const fresh = await progress.step("files", () => makeFresh(scratch, files));
     const committed = await progress.step("schema", () => makeCommitted(scratch, schema));
     const compared = { files: files.length, schema: compare(fresh, committed) };
-    if (base?.schema === undefined) {
-      if (base) progress.note(`${base.name} has no ${schemaFile} yet: there is no older database to begin from`);
+    if (!base || base.files.length === 0) {
+      if (base) progress.note(`${base.name} has no migrations yet: there is no older database to begin from`);
       return compared;
     }
-    const changed = await changedSince(directory, base);
+    const [changed, otherRows] = await Promise.all([changedSince(directory, base), withOtherRows(base.files, files)]);
+    const textsOf = (list: readonly MigrationFile[]) => list.map(({ file, sha256 }) => `${file} ${sha256}`).join("\n");
     // Nothing new since then: it would be the database that is there already.
-    const isSame = base.schema === schema && isEqual(compared.schema);
-    const increment = isSame
-      ? { added: 0, outOfOrder: [], ...compared.schema }
-      : await progress.step("increment", () => compareIncrement(scratch, base, files, fresh));
+    const increment =
+      textsOf(base.files) === textsOf(files)
+        ? { added: 0, outOfOrder: [], ...compare(fresh, fresh) }
+        : await progress.step("increment", () => compareIncrement(scratch, base, files, fresh));
     if (increment.differences.length === 0) {
-      for (const path of changed) progress.note(`${path} is another one in ${base.name}, and makes the same`);
+      const same = changed.filter((path) => !otherRows.includes(path));
+      for (const path of same) progress.note(`${path} is another one in ${base.name}, and makes the same`);
     }
-    return { ...compared, increment: { base, changed, ...increment } };
+    return { ...compared, increment: { base, changed, otherRows, ...increment } };
   });
   tell(verified, flags.json, progress);
 }
@@ -73,16 +78,17 @@ async function requireSchema(directory: string): Promise<string> {
 
 /** All is looked at as soon as it is made: a role that a later database makes anew has another name in this one from then on. */
 type Made = {
+  /** Without owners and grants, which a dump has not: dbmate leaves them out. */
   objects: CatalogObject[];
+  /** With them. */
+  withRoles: CatalogObject[];
   /** In order. */
   versions: string[];
 };
 
-/** A dump has neither owners nor grants: dbmate leaves them out. */
-const options: CatalogOptions = { withoutRoles: true };
-
 async function look(psql: Psql): Promise<Made> {
-  return { objects: await readObjects(psql, options), versions: await versionsOf(psql) };
+  const objects = await readObjects(psql, { withoutRoles: true });
+  return { objects, withRoles: await readObjects(psql), versions: await versionsOf(psql) };
 }
 
 async function versionsOf(psql: Psql): Promise<string[]> {
@@ -107,26 +113,34 @@ const makeCommitted = (scratch: Scratch, schema: string): Promise<Made> =>
   });
 
 async function compareIncrement(scratch: Scratch, base: Base, files: readonly MigrationFile[], fresh: Made) {
-  const { database, versions: before } = await scratch.inNew(async (psql, name) => {
-    const next = ["the same command with --base REF, another commit", "the same command with --no-incremental"];
-    await loadSchema(psql, base.schema!, { name: `${schemaFile} of ${base.name}`, next });
-    return { database: name, versions: await versionsOf(psql) };
-  });
+  const before = base.files.map(({ version }) => version);
   const added = files.filter(({ version }) => !before.includes(version));
-  // The file has changed the settings of the session that has loaded it.
+  const others = ["the same command with --base REF, another commit", "the same command with --no-incremental"];
+  const database = await scratch.inNew(async (psql, name) => {
+    await replay(psql, base.files).catch((error) => {
+      throw told(error, (failed) => `${failed} as it is in ${base.name}`, others);
+    });
+    return name;
+  });
+  // What a file says about its session holds for those that are applied together with it, and that was earlier.
   const made = await scratch.inSame(database, async (psql) => {
     await replay(psql, added).catch((error) => {
-      if (!(error instanceof Failure)) throw error;
-      const { what: failed, why, next, exitCode, details, read } = error;
-      const extra = { ...(details && { details }), ...(read && { read }) };
-      throw new Failure(`${failed} to a database of ${base.name}`, why, next, { exitCode, ...extra, cause: error });
+      throw told(error, (failed) => `${failed} to a database of ${base.name}`);
     });
     return await look(psql);
   });
-  return { added: added.length, outOfOrder: outOfOrder(before, added), ...compare(fresh, made) };
+  const found = compare({ ...fresh, objects: fresh.withRoles }, { ...made, objects: made.withRoles });
+  return { added: added.length, outOfOrder: outOfOrder(before, added), ...found };
 }
 
-function compare(expected: Made, actual: Made): Comparison {
+function told(error: unknown, what: (failed: string) => string, instead?: string[]): unknown {
+  if (!(error instanceof Failure)) return error;
+  const { what: failed, why, next, exitCode, details, read } = error;
+  const extra = { ...(details && { details }), ...(read && { read }) };
+  return new Failure(what(failed), why, instead ?? next, { exitCode, ...extra, cause: error });
+}
+
+function compare(expected: Pick<Made, "objects" | "versions">, actual: Pick<Made, "objects" | "versions">): Comparison {
   const versions = {
     missing: expected.versions.filter((version) => !actual.versions.includes(version)),
     unexpected: actual.versions.filter((version) => !expected.versions.includes(version)),

@@ -1,7 +1,9 @@
 // Applies what is pending: one runner at a time, dbmate with the files that were read, another try where somebody holds a lock; and then
 // a look at what the database says, whatever dbmate has said.
+import { requireForDbmate } from "./dbmate.ts";
 import { asFailure, Failure } from "./failure.ts";
-import type { MigrationFile } from "./migration-file.ts";
+import type { MigrationFile, Section } from "./migration-file.ts";
+import { notMendedBy } from "./migration-indexes.ts";
 import { endDbmate, lockMigrations, type MigrationLock, untilDbmateIsGone, whoIsInTheWay } from "./migration-lock.ts";
 import { look } from "./migration-look.ts";
 import {
@@ -11,13 +13,14 @@ import {
   notApplied,
   type Outcome,
   secondsIn,
-  spoiltIn,
+  spoiltAfter,
 } from "./migration-outcome.ts";
-import { type Part, partsOf } from "./migration-parts.ts";
+import { inOne, type Part, partsOf } from "./migration-parts.ts";
 import { planUp, requireNoneInTheWay, type Seen } from "./migration-plan.ts";
 import { forget, record } from "./migration-record.ts";
 import { type DbmateEnd, runDbmate } from "./migration-run.ts";
-import type { Place } from "./place.ts";
+import { packageMissing } from "./packages.ts";
+import { flagsFor, type Place } from "./place.ts";
 import { onOneLine } from "./printable.ts";
 import { inDatabase, type Psql, SqlError } from "./psql.ts";
 import { sqlByHand } from "./sql-by-hand.ts";
@@ -29,6 +32,8 @@ export type Applying = {
   directory: string;
   /** All of the checkout. */
   files: readonly MigrationFile[];
+  /** They were good enough for the live database, from which this one comes: see migration-refusals.ts. */
+  isProven?: boolean;
   /** For another runner. */
   waitSeconds: number;
   /** For people, while it goes on. */
@@ -37,7 +42,7 @@ export type Applying = {
 };
 
 /** Lock timeouts of 5 s, with 1, 2 and 4 s in between: what waits behind us for the same table gets its turn. */
-const triesMaximum = 4;
+const triesAtMost = 4;
 const lookSeconds = 30;
 const dropSeconds = 60;
 const watchMilliseconds = 1000;
@@ -47,14 +52,16 @@ const watchMilliseconds = 1000;
  * @throws {Failure} with what was applied and what was not; exit 4 when another runner is at it for longer than we wait.
  */
 export async function applyPending(job: Applying): Promise<AppliedFile[]> {
-  const { place, files, waitSeconds, note, interrupted } = job;
+  const { place, files, isProven = false, waitSeconds, note, interrupted } = job;
+  requireForDbmate(place, process.env);
   const onWait = (holder: string) => note(`${holder} is at it: waiting, at most ${waitSeconds} s`);
   const lock = await lockMigrations({ place, waitSeconds, interrupted, onWait });
   try {
     const before = await look(lock.psql);
     const { pending } = planUp(files, before);
     if (pending.length === 0) return [];
-    requireNoneInTheWay(before.invalid, pending, "Nothing was migrated", sqlByHand(place));
+    if (!isProven) await requireWhole(pending);
+    await requireNoneInTheWay(before.invalid, pending, "Nothing was migrated", sqlByHand(place));
     const applied = files.filter(({ version }) => before.applied.includes(version));
     await remember(lock.psql, pending, applied, note);
     interrupted.throwIfAborted();
@@ -62,6 +69,12 @@ export async function applyPending(job: Applying): Promise<AppliedFile[]> {
   } finally {
     await lock.release();
   }
+}
+
+/** Most of the time nothing is pending, and the parser not needed. */
+async function requireWhole(pending: readonly MigrationFile[]): Promise<void> {
+  const { requireAppliable } = await import("./migration-refusals.ts").catch(packageMissing);
+  await requireAppliable(pending, "up", "Nothing was migrated");
 }
 
 /** Whether a file was edited later is worth less than that it is applied. */
@@ -84,7 +97,9 @@ async function inParts(
   pending: readonly MigrationFile[],
 ): Promise<AppliedFile[]> {
   const seconds: Record<string, number> = {};
-  for (const part of await partsOf(pending)) {
+  // Each run takes about a second in a container; and in a new database nobody has a transaction open.
+  const parts = before.applied.length === 0 ? [inOne(pending)] : await partsOf(pending);
+  for (const part of parts) {
     const { end } = await inTries(job, lock, { before, pending, part });
     Object.assign(seconds, secondsIn(end.lines));
   }
@@ -96,9 +111,10 @@ async function inParts(
 
 type Wanted = { before: Seen; pending: readonly MigrationFile[]; part: Part };
 
-/** @returns where all of the part is applied, and as it should be. */
+/** One that waits long, and keeps nobody waiting, has waited enough. @returns where all of the part is applied, and as it should be. */
 async function inTries(job: Applying, lock: MigrationLock, { before, pending, part }: Wanted): Promise<Outcome> {
   const { place, note, interrupted } = job;
+  const triesMaximum = part.lockTimeoutSeconds === undefined ? triesAtMost : 1;
   let lines: readonly string[] = [];
   let open = part.files;
   for (let tries = 1; ; tries += 1) {
@@ -106,24 +122,34 @@ async function inTries(job: Applying, lock: MigrationLock, { before, pending, pa
     const now = await lookAfter(job, lock, end);
     lines = [...lines, ...end.lines];
     open = part.files.filter(({ version }) => !now.applied.includes(version));
-    const spoilt = newlyInvalid(before, now);
-    const outcome = { pending, applied: now.applied, spoilt, end, tries, byHand: sqlByHand(place) };
+    const spoilt = await newlyInvalid(before, now, sectionsOf(open));
+    const outcome = {
+      pending,
+      applied: now.applied,
+      spoilt,
+      end,
+      tries,
+      byHand: sqlByHand(place),
+      flags: flagsFor(place.environment),
+    };
     if (interrupted.aborted) await forgetOpen(lock, pending, now);
     if (interrupted.aborted) throw interruptedIn(outcome, interrupted.reason);
     if (open.length === 0) {
       if (spoilt.length === 0) return { ...outcome, end: { ...end, lines: [...lines] } };
       await forgetOpen(lock, pending, now);
-      throw spoiltIn(outcome);
+      throw spoiltAfter(outcome);
     }
     const own = now.invalid.filter(({ index, name }) => spoilt.includes(index) && name === part.makes);
     const others = spoilt.filter((index) => !own.some((one) => one.index === index));
-    if (tries < triesMaximum && (await mayTryAgain({ ...outcome, spoilt: others })) && (await dropOwn(job, own))) {
+    const mayAgain = (await mayTryAgain({ ...outcome, spoilt: others })) && (await dropOwn(job, own));
+    if (mayAgain && tries < triesMaximum) {
       note(`somebody holds a lock that it needs; trying again (${tries + 1} of ${triesMaximum})`);
       await poll({ seconds: 2 ** (tries - 1), interrupted }, async () => undefined).catch(() => {});
       if (!interrupted.aborted) continue;
     }
     await forgetOpen(lock, pending, now);
-    throw interrupted.aborted ? interruptedIn(outcome, interrupted.reason) : notApplied(outcome);
+    const left = mayAgain && own.length > 0 ? { ...outcome, spoilt: others, isDropped: true } : outcome;
+    throw interrupted.aborted ? interruptedIn(left, interrupted.reason) : notApplied(left);
   }
 }
 
@@ -194,7 +220,7 @@ function noteWaits(psql: Psql, note: Applying["note"], seconds: number): () => v
 export async function lookAfter(
   { place, interrupted }: Pick<Applying, "place" | "interrupted">,
   lock: MigrationLock,
-  { code }: DbmateEnd,
+  { code, isCutOff }: DbmateEnd,
 ): Promise<Seen> {
   let why = `dbmate ended with ${code}, and what it has begun still runs in Postgres`;
   const failed = (error: unknown) => {
@@ -202,18 +228,25 @@ export async function lookAfter(
     return undefined;
   };
   const settled = async (psql: Psql) => {
-    if (interrupted.aborted) await psql.execute(endDbmate);
+    if (interrupted.aborted || isCutOff) await psql.execute(endDbmate);
     return (await untilDbmateIsGone(psql, lookSeconds)) ? await look(psql) : undefined;
   };
   const anew = () => inDatabase(place, place.database, new AbortController().signal, settled).catch(failed);
   const seen =
     (await settled(lock.psql).catch(failed)) ?? (await poll({ seconds: lookSeconds, everyMilliseconds: 500 }, anew));
   if (seen) return seen;
-  throw new Failure("What was applied cannot be seen", why, ["bun scripts/migrate.ts status"]);
+  const next = [`bun scripts/migrate.ts status${flagsFor(place.environment)}`];
+  throw new Failure("What was applied cannot be seen", why, next);
 }
 
-/** One that was dropped and made again is another. What somebody else is building just now will be valid. */
-export function newlyInvalid(before: Seen, now: Seen): string[] {
+/**
+ * One that was dropped and made again is another. What somebody else is building just now will be valid.
+ * @param again what will be run once more.
+ */
+export async function newlyInvalid(before: Seen, now: Seen, again: readonly Section[]): Promise<string[]> {
   const known = new Set(before.invalid.map(({ oid }) => oid));
-  return now.invalid.filter(({ oid, isBeingBuilt }) => !known.has(oid) && !isBeingBuilt).map(({ index }) => index);
+  const fresh = now.invalid.filter(({ oid, isBeingBuilt }) => !known.has(oid) && !isBeingBuilt);
+  return (await notMendedBy(again, fresh)).map(({ index }) => index);
 }
+
+const sectionsOf = (files: readonly MigrationFile[]) => files.map(({ sections }) => sections[0]!.up);

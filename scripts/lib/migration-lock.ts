@@ -10,7 +10,7 @@ export const sessionName = "dbops-migrate";
 /** Advisory locks belong to one database. */
 const lockKey = "hashtextextended('dbops migrate', 0)";
 
-const isDbmate = `a.application_name = '${sessionName}' and a.datname = current_database()`;
+export const isDbmate = `a.application_name = '${sessionName}' and a.datname = current_database()`;
 
 /**
  * Whether nobody else migrates, and the lock is ours now. Never with the function that waits for it: that would be a statement with a
@@ -29,13 +29,18 @@ export const whoMigrates = [
   ") q order by rank limit 1",
 ].join(" ");
 
-/** For whom dbmate waits: "Postgres process 4711 (pg_dump, its transaction since 2026-11-21 03:00:00 UTC)". */
-export const whoIsInTheWay = [
-  "select 'Postgres process ' || b.pid || ' (' || concat_ws(', ', nullif(b.application_name, ''),",
-  "'its transaction since ' || to_char(b.xact_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC') || ')' as who",
-  "from pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid) join pg_stat_activity b on b.pid = p.pid",
-  `where ${isDbmate} order by b.xact_start limit 1`,
-].join(" ");
+/** For whom a session waits: "Postgres process 4711 (pg_dump, its transaction since 2026-11-21 03:00:00 UTC)". */
+export const whoBlocks = (session: string) =>
+  [
+    "select 'Postgres process ' || b.pid || coalesce(' (' || nullif(concat_ws(', ', nullif(b.application_name, ''),",
+    // Not known of another user's.
+    "'its transaction since ' || to_char(b.xact_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'), '') || ')', '') as who",
+    "from pg_stat_activity a cross join lateral unnest(pg_blocking_pids(a.pid)) p (pid) join pg_stat_activity b on b.pid = p.pid",
+    `where ${session} order by b.xact_start limit 1`,
+  ].join(" ");
+
+/** For whom dbmate waits. */
+export const whoIsInTheWay = whoBlocks(isDbmate);
 
 /** Ends what dbmate is doing in this database. Its transaction is rolled back. */
 export const endDbmate = `select pg_terminate_backend(a.pid) from pg_stat_activity a where ${isDbmate}`;

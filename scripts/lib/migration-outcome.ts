@@ -22,6 +22,10 @@ export type Outcome = {
   end: DbmateEnd;
   tries: number;
   byHand?: SqlByHand;
+  /** " --on production": what the next command needs to reach the same database. */
+  flags?: string;
+  /** The index that the failed file has begun to build, which is all that it does. */
+  isDropped?: boolean;
 };
 
 /**
@@ -44,7 +48,7 @@ async function isAllOrNothing(section: Section): Promise<boolean> {
   return section.transaction || (statements.length === 1 && first!.node !== "DoStmt" && first!.node !== "CallStmt");
 }
 
-const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock timeout|\(55P03\))/.test(line));
+export const isLock = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*(?:lock timeout|\(55P03\))/.test(line));
 
 /** Whether Postgres has something against the file: not where its time was over, or the connection. */
 const isWrong = ({ lines }: DbmateEnd) => lines.some((line) => /^Error: .*\((?!55P03|57P|08)\w{5}\)$/.test(line));
@@ -77,17 +81,21 @@ function seconds(time: string): number {
 
 /** @returns what to throw where not everything is applied. */
 export function notApplied(outcome: Outcome): Failure {
-  const { end, spoilt, tries, byHand } = outcome;
+  const { end, spoilt, tries, byHand, flags = "" } = outcome;
   const failed = failedFile(outcome);
-  const { line, why } = errorIn(end);
-  const at = failed && line ? failed.sections[0]!.up.line + line - 1 : undefined;
+  const { why } = errorIn(end);
+  const at = lineIn(failed, end);
   const file = failed && `migrations/${failed.file}`;
   const tried = tries > 1 ? `; it was tried ${tries} times` : "";
   const page = pageFor(end);
   const isPassword = page === wrongPassword;
   const next = [
     ...(isPassword ? ["put the earlier POSTGRES_PASSWORD back into .env"] : []),
-    ...(file && isWrong(end) ? [`correct ${file}`] : []),
+    ...(page === notAdoptedPage
+      ? [`bun scripts/drift.ts adopt${flags}`]
+      : file && isWrong(end)
+        ? [`correct ${file}`]
+        : []),
   ];
   const source = at ? failed!.text.split("\n")[at - 1]?.trim() : undefined;
   return new Failure(
@@ -100,6 +108,7 @@ export function notApplied(outcome: Outcome): Failure {
         ...statement(outcome),
         ...(file ? [] : end.lines.slice(-10)),
       ].join("\n"),
+      facts: factsOf(outcome),
       read: page,
     },
   );
@@ -114,16 +123,33 @@ export function interruptedIn(outcome: Outcome, { what, why }: Failure): Failure
     {
       exitCode: exitCodes.interrupted,
       details: statement(outcome).join("\n"),
+      facts: factsOf(outcome),
     },
   );
 }
 
-/** Where everything is applied: an index that is not valid keeps nothing unique, and answers no query. */
-export function spoiltIn({ spoilt, byHand = inSomePsql }: Pick<Outcome, "spoilt" | "byHand">): Failure {
-  const verb = spoilt.length === 1 ? "is" : "are";
+/** Where all of a part is applied, and others may follow it. */
+export function spoiltAfter(outcome: Outcome): Failure {
+  const { pending, applied } = outcome;
+  const done = pending.filter(({ version }) => applied.includes(version)).map(({ file }) => file);
+  if (done.length === pending.length) return spoiltIn(outcome, "Everything is applied");
+  const { what, why, next, exitCode, facts, read } = spoiltIn(outcome, `${done.join(", ")} ${isOrAre(done)} applied`);
+  return new Failure(what, why, [...next, "the same command again, for the others"], {
+    exitCode,
+    facts,
+    ...(read && { read }),
+  });
+}
+
+const isOrAre = (names: readonly string[]) => (names.length === 1 ? "is" : "are");
+
+/** @param done what has been done all the same: an index that is not valid keeps nothing unique, and answers no query. */
+export function spoiltIn({ spoilt, byHand = inSomePsql }: Pick<Outcome, "spoilt" | "byHand">, done: string): Failure {
+  const verb = isOrAre(spoilt);
   const next = spoilt.map((index) => byHand(`reindex index concurrently ${index};`));
-  return new Failure("Everything is applied, but not as it should be", `${spoilt.join(", ")} ${verb} not valid`, next, {
+  return new Failure(`${done}, but not as it should be`, `${spoilt.join(", ")} ${verb} not valid`, next, {
     exitCode: exitCodes.saidNo,
+    facts: { notValid: spoilt },
     read: "docs/runbook/migration-failed.md",
   });
 }
@@ -131,7 +157,7 @@ export function spoiltIn({ spoilt, byHand = inSomePsql }: Pick<Outcome, "spoilt"
 type DownEnd = {
   file: MigrationFile;
   end: DbmateEnd;
-  /** A DROP INDEX CONCURRENTLY that is cut off leaves one as well. */
+  /** What it was about to make, or has spoilt, and would be in its way. */
   spoilt: readonly string[];
   /** Of the signal, where it was interrupted. */
   reason: Failure | undefined;
@@ -154,24 +180,44 @@ export function downFailed({ file: { file, sections }, end, spoilt, reason, byHa
   });
 }
 
-/** What was applied and what was not, a line for each case that there is. */
-function statement(outcome: Outcome): string[] {
-  const { pending, applied, spoilt } = outcome;
+/** What was applied and what was not, for programs. One that ends its transaction by itself is refused before: see migration-refusals.ts. */
+function factsOf(outcome: Outcome) {
+  const { pending, applied, spoilt, end, isDropped = false } = outcome;
   const failed = failedFile(outcome);
-  const names = (files: readonly MigrationFile[]) => files.map(({ file }) => file).join(", ");
-  const done = pending.filter(({ version }) => applied.includes(version));
-  const rest = pending.filter((file) => file !== failed && !done.includes(file));
+  const line = lineIn(failed, end);
+  const isDone = ({ version }: MigrationFile) => applied.includes(version);
+  const names = (files: readonly MigrationFile[]) => files.map(({ file }) => file);
+  return {
+    applied: names(pending.filter(isDone)),
+    ...(failed && {
+      failed: {
+        file: failed.file,
+        ...(line && { line }),
+        isTakenBack: isDropped || failed.sections[0]!.up.transaction,
+      },
+    }),
+    notApplied: names(pending.filter((file) => file !== failed && !isDone(file))),
+    notValid: spoilt,
+  };
+}
+
+/** The same for people, a line for each case that there is. */
+function statement(outcome: Outcome): string[] {
+  const { applied, failed, notApplied: rest, notValid } = factsOf(outcome);
+  const became = failed?.isTakenBack ? "taken back whole" : "not one transaction, so what it did until then stays";
   return [
-    `applied: ${names(done) || "none"}`,
-    ...(failed ? [`${becameOf(failed.sections[0]!.up)}: ${failed.file}`] : []),
-    ...(spoilt.length > 0 ? [`left behind, and not valid: ${spoilt.join(", ")}`] : []),
-    ...(rest.length > 0 ? [`not applied: ${names(rest)}`] : []),
+    `applied: ${applied.join(", ") || "none"}`,
+    ...(failed ? [`${became}: ${failed.file}`] : []),
+    ...(notValid.length > 0 ? [`left behind, and not valid: ${notValid.join(", ")}`] : []),
+    ...(rest.length > 0 ? [`not applied: ${rest.join(", ")}`] : []),
   ];
 }
 
-/** One that ends its transaction by itself is refused before: see migration-refusals.ts. */
-const becameOf = ({ transaction }: Section) =>
-  transaction ? "taken back whole" : "not one transaction, so what it did until then stays";
+/** In the file, where Postgres has said it. */
+function lineIn(failed: MigrationFile | undefined, end: DbmateEnd): number | undefined {
+  const { line } = errorIn(end);
+  return failed && line ? failed.sections[0]!.up.line + line - 1 : undefined;
+}
 
 /** "Error: line: 2, column: 8, position: 22: pq: syntax error at or near "tabel" (42601)" */
 function errorIn({ lines, code }: DbmateEnd): { line?: number; why: string } {
@@ -186,10 +232,15 @@ function errorIn({ lines, code }: DbmateEnd): { line?: number; why: string } {
 }
 
 const wrongPassword = "docs/runbook/wrong-password.md";
+const notAdoptedPage = "docs/adopt.md";
+
+/** What the first of the adopted files says where another tool's history is still the one that counts. */
+export const notAdopted = "has migrated this database so far";
 
 function pageFor({ lines }: DbmateEnd): string {
   const text = lines.join("\n");
   if (/\(28P01\)|password authentication/.test(text)) return wrongPassword;
+  if (text.includes(`${notAdopted} (P0001)`)) return notAdoptedPage;
   if (/lock timeout|\(55P03\)/.test(text)) return "docs/runbook/migration-hangs.md";
   if (/\(42P07\)/.test(text)) return "docs/runbook/relation-already-exists.md";
   if (/\(42P01\)/.test(text)) return "docs/runbook/relation-does-not-exist.md";

@@ -14,6 +14,12 @@ export type Part = {
 
 const concurrentlySeconds = 15 * 60;
 
+export const inOne = (files: readonly MigrationFile[]): Part => ({
+  files,
+  lockTimeoutSeconds: undefined,
+  makes: undefined,
+});
+
 /** Pure. */
 export async function partsOf(pending: readonly MigrationFile[]): Promise<Part[]> {
   const parts: Part[] = [];
@@ -22,7 +28,7 @@ export async function partsOf(pending: readonly MigrationFile[]): Promise<Part[]
     const last = parts.at(-1);
     if (concurrent) parts.push({ files: [file], lockTimeoutSeconds: concurrentlySeconds, makes: concurrent.makes });
     else if (last && last.lockTimeoutSeconds === undefined) last.files = [...last.files, file];
-    else parts.push({ files: [file], lockTimeoutSeconds: undefined, makes: undefined });
+    else parts.push(inOne([file]));
   }
   return parts;
 }
@@ -36,7 +42,10 @@ async function concurrentlyIn({ sections }: MigrationFile): Promise<{ makes: str
   if (!only || second) return undefined;
   const { node, tree } = only;
   if (node === "IndexStmt" && tree.concurrent) return { makes: tree.idxname as string | undefined };
-  const isOther =
-    (node === "DropStmt" && tree.concurrent) || (node === "ReindexStmt" && /concurrently/i.test(only.sql));
+  const isOther = (node === "DropStmt" && tree.concurrent) || (node === "ReindexStmt" && isConcurrently(tree));
   return isOther ? { makes: undefined } : undefined;
+}
+
+function isConcurrently({ params = [] }: { params?: { DefElem?: { defname: string } }[] }): boolean {
+  return params.some(({ DefElem }) => DefElem?.defname === "concurrently");
 }

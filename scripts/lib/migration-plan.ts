@@ -44,13 +44,13 @@ export function planUp(files: readonly MigrationFile[], seen: Seen): UpPlan {
  * hand is not valid either, and must not be dropped for that.
  * @throws {Failure} exit 3 for what has to be dropped, 4 for what has to be waited for.
  */
-export function requireNoneInTheWay(
+export async function requireNoneInTheWay(
   invalid: readonly InvalidIndex[],
   pending: readonly MigrationFile[],
   what: string,
   byHand: SqlByHand = inSomePsql,
-): void {
-  const inTheWay = indexesInTheWay(invalid, pending);
+): Promise<void> {
+  const inTheWay = await indexesInTheWay(invalid, pending);
   const read = "docs/runbook/migration-failed.md";
   const beingBuilt = inTheWay.find(({ isBeingBuilt }) => isBeingBuilt);
   if (beingBuilt) {

@@ -5,7 +5,7 @@ import { applyAllows } from "./lint-allow.ts";
 import type { RuleName } from "./lint-rules.ts";
 import { lintSections } from "./lint-section.ts";
 import { parseFiles } from "./lint-sql.ts";
-import type { MigrationFile } from "./migration-file.ts";
+import type { MigrationFile, Section } from "./migration-file.ts";
 
 /** The first one also where it is allowed: nobody could say any more what has become of such a file. */
 const refused: readonly RuleName[] = [
@@ -23,7 +23,8 @@ export async function requireAppliable(
   direction: "up" | "down",
   what: string,
 ): Promise<void> {
-  const parsed = (await parseFiles(files)).map(({ migration, sections }) => ({
+  const suspects = files.filter(({ sections }) => sections.some((section) => isSuspect(section[direction])));
+  const parsed = (await parseFiles(suspects)).map(({ migration, sections }) => ({
     migration,
     sections: sections.filter((section) => section.direction === direction),
   }));
@@ -39,6 +40,13 @@ export async function requireAppliable(
     read: "docs/migrations.md",
   });
 }
+
+/** Most files are not, and parsing hundreds of them takes a second. The rules decide. */
+const isSuspect = (section: Section | undefined) =>
+  section !== undefined && (!section.transaction || words.test(section.sql));
+
+/** One of these is in each statement about a transaction. */
+const words = /\b(?:abort|begin|commit|end|prepare|release|rollback|savepoint|start|concurrently)\b/i;
 
 const placeOf = ({ file, line, column, rule }: { file: string; line: number; column: number; rule: string }) =>
   `${file}:${line}:${column} ${rule}`;

@@ -9,7 +9,8 @@ import { type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
 const historyTable = (name: string) => `create table if not exists ${name} (version varchar primary key)`;
 export const createHistory = historyTable("schema_migrations");
 
-const fileSeconds = 6 * 3600;
+/** An index on a big table takes its time. */
+export const fileSeconds = 6 * 3600;
 
 /**
  * In the given order. What a file says about its session (search_path, role) holds for those after it, as it does with dbmate.
@@ -37,7 +38,20 @@ async function applyFile(psql: Psql, file: MigrationFile): Promise<void> {
   for (let attempts = 0; error && attempts < rolesMaximum && (await freeRole(psql, error)); attempts += 1) {
     error = await tried(psql, file);
   }
-  if (error) throw fileFailed(file, error);
+  if (!error) return;
+  const failure = fileFailed(file, error);
+  const { what, why, details, read } = failure;
+  const role = takenRole(error);
+  if (role === undefined || (await rolesMade(psql)) === undefined) throw failure;
+  const next = [
+    "the same command without --scratch-url      # in a container no role is in the way",
+    `drop role ${quoteIdentifier(role)}      # on that server, if nobody needs it there`,
+  ];
+  throw new Failure(what, why, next, {
+    exitCode: exitCodes.saidNo,
+    ...(details && { details }),
+    ...(read && { read }),
+  });
 }
 
 /** @returns why Postgres has refused it, with nothing of it left. */
@@ -59,20 +73,36 @@ async function tried(psql: Psql, file: MigrationFile): Promise<SqlError | undefi
 /** What the server is called (cluster_name) that scratch.ts starts. */
 export const scratchName = "dbops-scratch";
 
+/** Of a session on a server that stays: a JSON list of the roles (their oid) that scratch.ts has seen being made there by migrations. */
+export const rolesSetting = "dbops.scratch_roles";
+
 const rolesMaximum = 20;
 
 /**
  * Roles belong to the server: one that a file makes may be there, from an earlier database or because the live server has it. On our own
- * throw-away server it gets another name, and its objects stay its own.
+ * throw-away server, or where this run has made it, it gets another name, and its objects stay its own.
  * @returns whether the file may be tried again.
  */
-async function freeRole(psql: Psql, { code, why }: SqlError): Promise<boolean> {
-  const role = code === "42710" ? /^role "(.+)" already exists$/.exec(why)?.[1] : undefined;
+async function freeRole(psql: Psql, error: SqlError): Promise<boolean> {
+  const role = takenRole(error);
   if (role === undefined) return false;
-  const [server] = await psql.rows<{ name: string }>("select current_setting('cluster_name') as name");
-  if (server!.name !== scratchName) return false;
+  const made = await rolesMade(psql);
+  const [found] = await psql.rows<{ server: string; oid: string | null }>(
+    `select current_setting('cluster_name') as server, to_regrole(${quoteLiteral(quoteIdentifier(role))})::oid::text as oid`,
+  );
+  const { server, oid } = found!;
+  if (made ? !made.includes(oid ?? "") : server !== scratchName) return false;
   await psql.execute(`alter role ${quoteIdentifier(role)} rename to "dbops_former_${randomBytes(8).toString("hex")}"`);
   return true;
+}
+
+const takenRole = ({ code, why }: SqlError) =>
+  code === "42710" ? /^role "(.+)" already exists$/.exec(why)?.[1] : undefined;
+
+/** Undefined on a server that does not stay. */
+async function rolesMade(psql: Psql): Promise<string[] | undefined> {
+  const [row] = await psql.rows<{ made: string | null }>(`select current_setting('${rolesSetting}', true) as made`);
+  return row!.made ? JSON.parse(row!.made) : undefined;
 }
 
 /**
@@ -95,11 +125,8 @@ export function requireNoData({ file, sections }: MigrationFile): void {
 }
 
 /** @param line of the file, where it is known better than from what psql shows. */
-export function fileFailed(
-  file: MigrationFile,
-  { why, code, details }: SqlError,
-  line = lineOf(file, details ?? ""),
-): Failure {
+export function fileFailed(file: MigrationFile, error: SqlError, line = lineOf(file, error)): Failure {
+  const { why, code, details } = error;
   const at = line ? `migrations/${file.file}:${line}` : `migrations/${file.file}`;
   return new Failure(`Cannot apply ${at}`, `${why} (${code})`, [`correct migrations/${file.file}`], {
     exitCode: exitCodes.saidNo,
@@ -108,8 +135,13 @@ export function fileFailed(
   });
 }
 
-/** Of the file. Postgres counts from the beginning of what it was sent; in a function that is called, from the beginning of another text. */
-function lineOf({ sections }: MigrationFile, details: string): number | undefined {
+function lineOf({ sections }: MigrationFile, error: SqlError): number | undefined {
+  const lines = linesBefore(error);
+  return lines === undefined ? undefined : sections[0]!.up.line + lines;
+}
+
+/** Postgres counts from the beginning of what it was sent; in a function that is called, from the beginning of another text. */
+export function linesBefore({ details = "" }: SqlError): number | undefined {
   const counted = /^LINE (\d+): /m.exec(details)?.[1];
-  return counted && !/^QUERY: /m.test(details) ? sections[0]!.up.line + Number(counted) - 1 : undefined;
+  return counted && !/^QUERY: /m.test(details) ? Number(counted) - 1 : undefined;
 }

@@ -3,19 +3,25 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { exitCodes, Failure } from "./failure.ts";
 
-const installCommands = [
-  ["bun.lock", "bun install"],
-  ["pnpm-lock.yaml", "pnpm install"],
-  ["yarn.lock", "yarn install"],
-  ["deno.lock", "deno install"],
-  ["package-lock.json", "npm install"],
-] as const;
+const managers = {
+  bun: { lock: "bun.lock", install: "bun install", add: "bun add --dev --exact " },
+  pnpm: { lock: "pnpm-lock.yaml", install: "pnpm install", add: "pnpm add --save-dev --save-exact " },
+  yarn: { lock: "yarn.lock", install: "yarn install", add: "yarn add --dev --exact " },
+  deno: { lock: "deno.lock", install: "deno install", add: "deno add --dev npm:" },
+  npm: { lock: "package-lock.json", install: "npm install", add: "npm install --save-dev --save-exact " },
+};
 
-/** The command that installs this project's packages, by its lock file. */
-export function installCommand(project: string): string {
-  const known = installCommands.find(([lock]) => existsSync(join(project, lock)));
-  return known?.[1] ?? (process.versions.deno ? "deno install" : process.versions.bun ? "bun install" : "npm install");
+/** By its lock file; where there is none, by who runs this. */
+function managerOf(project: string) {
+  const known = Object.values(managers).find(({ lock }) => existsSync(join(project, lock)));
+  return known ?? managers[process.versions.deno ? "deno" : process.versions.bun ? "bun" : "npm"];
 }
+
+/** The command that installs this project's packages. */
+export const installCommand = (project: string): string => managerOf(project).install;
+
+/** @param exact "name@1.2.3", for development alone. */
+export const addCommand = (project: string, exact: string): string => managerOf(project).add + exact;
 
 /**
  * For `await import("./lib/….ts").catch(packageMissing)`: a static import fails before there is anybody to explain it.

@@ -24,7 +24,7 @@ export type Place = {
   /** How to run a program of Postgres there, with our stdin and stdout. It connects to the app's database, or to another. */
   client(words: readonly string[], database?: string): Client;
   /** The same for one that reads no stdin. It ends when its stdin does, or stays without a line for half a minute: else a dump would outlive us. */
-  supervised(words: readonly string[]): Client;
+  supervised(words: readonly string[], database?: string): Client;
   /** What a human being would type to get there, in front of a command. */
   byHand: string;
   /** How to run a program beside compose.yaml; undefined where Postgres is not the one of a stack. */
@@ -105,6 +105,10 @@ export function environmentOf({ on, url }: Pick<Where, "on" | "url">): string {
   return DBOPS_ENVIRONMENT || PGHOST;
 }
 
+/** To be typed behind a command, so that it is about the same database. @param environment a place's. */
+export const flagsFor = (environment: string) =>
+  environment === "local" ? "" : environment === "production" ? " --on production" : " --database-url …";
+
 async function serverPlace(settings: Settings, directory: string): Promise<Place> {
   const server = serverOf(settings, directory);
   const ssh: SharedSsh = await openSharedSsh(server);
@@ -122,6 +126,18 @@ async function serverPlace(settings: Settings, directory: string): Promise<Place
     await ssh.close();
     throw error;
   }
+}
+
+/** Another database of the same server, as if it were the one that the app uses. Whoever has opened the place closes it. */
+export function inOther(place: Place, database: string): Place {
+  const { connection } = place;
+  return {
+    ...place,
+    ...{ database, ...(connection && { connection: { ...connection, database } }) },
+    client: (words, other = database) => place.client(words, other),
+    supervised: (words, other = database) => place.supervised(words, other),
+    close: async () => {},
+  };
 }
 
 /** In a container, or as `up --engine embedded` runs it. */
@@ -142,8 +158,15 @@ export async function localPlace(directory: string): Promise<Place> {
   }
   const port = Number(process.env.POSTGRES_PORT ?? POSTGRES_PORT ?? 5432);
   const connection = { host: "127.0.0.1", port, user: POSTGRES_USER, password: POSTGRES_PASSWORD };
-  return { ...directPlace({ ...connection, database: POSTGRES_DB }, "local"), name: "this machine" };
+  return { ...embeddedPlace({ ...connection, database: POSTGRES_DB }), name: "this machine" };
 }
+
+/** As `up --engine embedded` runs it, without TLS: what a shell may ask of other servers is not meant for this one. */
+export const embeddedPlace = (connection: Connection): Place =>
+  directPlace(
+    { ...connection, variables: { PGSSLMODE: "disable", PGCHANNELBINDING: "prefer", PGREQUIREAUTH: "" } },
+    "local",
+  );
 
 export type Container = { id: string; database: string; user: string };
 
@@ -160,7 +183,8 @@ function containerPlace({ id, database, user }: Container, argv: (words: readonl
   return {
     ...{ database, user },
     client: (words: readonly string[], other?: string) => exec("sh", `${asSuperuser}exec "$@"`, words, other),
-    supervised: (words: readonly string[]) => exec("bash", asSuperuser + whileSomebodyIsThere, words),
+    supervised: (words: readonly string[], other?: string) =>
+      exec("bash", asSuperuser + whileSomebodyIsThere, words, other),
   };
 }
 
@@ -211,8 +235,8 @@ export function directPlace(direct: Direct, environment: string): Place {
   return {
     ...{ name: `${host}:${port}`, environment, database, user, client },
     connection: { host, port, user, password, database, ...(variables && { variables }) },
-    supervised(words) {
-      const { argv, ...rest } = client(words);
+    supervised(words, other) {
+      const { argv, ...rest } = client(words, other);
       return { ...rest, argv: ["bash", "-c", whileSomebodyIsThere, "bash", ...argv] };
     },
     byHand: "",

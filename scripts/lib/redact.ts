@@ -35,12 +35,14 @@ function insideBase64(bytes: Buffer, before: number): string {
 
 /** A failure whose texts hold none of them, nor do those of what led to it. */
 export function redactFailure(failure: Failure, secrets: readonly string[]): Failure {
-  const { what, why, next, exitCode, details, read } = failure;
+  const { what, why, next, exitCode, details, facts, read } = failure;
   const clean = (text: string) => redact(text, secrets);
+  const cleanIf = (value: unknown) => (typeof value === "string" ? clean(value) : value);
   const redacted = new Failure(clean(what), clean(why), next.map(clean), {
     exitCode,
     cause: redactCause(failure.cause, secrets),
     ...(details && { details: clean(details) }),
+    ...(facts && { facts: JSON.parse(JSON.stringify(facts), (_, value) => cleanIf(value)) }),
     ...(read && { read }),
   });
   redacted.stack = clean(failure.stack ?? "");

@@ -2,7 +2,7 @@
 // holds and has changed: within the transaction, because a lock is held until the commit, and nobody sees what is not committed.
 import { asFailure, type Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
-import { asOneQuery, fileFailed, requireNoData } from "./migration-replay.ts";
+import { asOneQuery, fileFailed, fileSeconds, linesBefore, requireNoData } from "./migration-replay.ts";
 import { type Statement, statementsOf } from "./migration-statements.ts";
 import { type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
 import { type Guard, requireAtHome, whyCutOff } from "./rehearse-guard.ts";
@@ -90,10 +90,8 @@ export async function applyFile(
   if (up.transaction) await inTransaction(session, file, applied, known, before);
   else if (statements.length > 0) await withoutTransaction(session, file, applied, known);
   const insert = `insert into ${session.history} (version) values (${quoteLiteral(file.version)})`;
-  const endSeconds = await measured(session, file, async () => {
-    await session.psql.execute(insert);
-    if (up.transaction) await commit(session, file);
-  });
+  const insertSeconds = await measured(session, file, () => session.psql.execute(insert));
+  const endSeconds = insertSeconds + (up.transaction ? await commit(session, file) : 0);
   applied.seconds.push(endSeconds);
   if (up.transaction) for (const lock of applied.locks) lock.seconds += endSeconds;
   return applied;
@@ -124,14 +122,15 @@ async function inTransaction(
   }
 }
 
-const requireHome = async ({ psql, guard }: Session, { file }: MigrationFile, line: number) =>
-  guard && (await requireAtHome(psql, guard, `migrations/${file}:${line}`));
+const requireHome = async ({ psql, guard }: Session, { file }: MigrationFile, line?: number) =>
+  guard && (await requireAtHome(psql, guard, `migrations/${file}${line ? `:${line}` : ""}`));
 
-/** What is deferred to the commit is done before it, and looked at. */
-async function commit(session: Session, file: MigrationFile): Promise<void> {
-  await session.psql.execute("set constraints all immediate", fileSeconds);
-  await requireHome(session, file, file.sections[0]!.up.line);
-  await session.psql.execute("commit", fileSeconds);
+/** What is deferred to the commit is done before it, and looked at. @param line where that is known. @returns how long it took. */
+async function commit(session: Session, file: MigrationFile, line?: number): Promise<number> {
+  const { psql } = session;
+  const deferred = await measured(session, file, () => psql.execute("set constraints all immediate", fileSeconds));
+  await requireHome(session, file, line);
+  return deferred + (await measured(session, file, () => psql.execute("commit", fileSeconds)));
 }
 
 /** Everything that is held; an index that is locked for itself makes those wait who read its table. */
@@ -163,8 +162,6 @@ function noteChanges(applied: Applied, locked: readonly Locked[], last: State, i
   return now;
 }
 
-const fileSeconds = 6 * 3600;
-
 const send = (psql: Psql, sql: string) => psql.execute(asOneQuery(sql), fileSeconds);
 
 /** The connection, the disk, the memory, whoever ends a session: another database would have the same trouble. */
@@ -192,14 +189,12 @@ async function measured(
   }
 }
 
-/** Postgres counts from the beginning of what it was sent; in a function that is called, from the beginning of another text. */
-function linesBefore({ details = "" }: SqlError): number | undefined {
-  const counted = /^LINE (\d+): /m.exec(details)?.[1];
-  return counted && !/^QUERY: /m.test(details) ? Number(counted) - 1 : undefined;
-}
-
-/** They do the same in a transaction, so that one can look before the commit; a trigger may do anything. */
-const takenBack = ["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "TruncateStmt"];
+/** They do the same in a transaction, so that one can look before the commit; what they call may do anything. */
+const takenBack = [
+  ...["SelectStmt", "InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt", "TruncateStmt", "CopyStmt"],
+  ...["CreateStmt", "CreateTableAsStmt", "RefreshMatViewStmt", "CreateFunctionStmt", "CreateTrigStmt", "ViewStmt"],
+  ...["CreateSchemaStmt", "CreateExtensionStmt", "CommentStmt", "GrantStmt"],
+];
 
 const everyMilliseconds = 50;
 
@@ -219,10 +214,11 @@ async function withoutTransaction(
   const isTakenBack = session.guard && applied.statements.every(({ node }) => takenBack.includes(node ?? ""));
   const work = async () => {
     if (isTakenBack) await session.psql.execute("begin");
-    await send(session.psql, up.sql);
-    if (isTakenBack) await commit(session, file);
+    const sent = { line: up.line, word: together.line };
+    const seconds = await measured(session, file, () => send(session.psql, up.sql), sent);
+    return seconds + (isTakenBack ? await commit(session, file, together.line) : 0);
   };
-  const running = measured(session, file, work, { line: up.line, word: together.line });
+  const running = work();
   const [ran, locks] = await Promise.allSettled([running.finally(watch.stop), watch.locks]);
   if (ran.status === "rejected") throw ran.reason;
   if (locks.status === "rejected") throw locks.reason;

@@ -24,9 +24,9 @@ export type Wanted = {
   now: Date;
 };
 
-/** The live database's server, or what there is for a container. */
+/** The live database's server, or what there is for a container. Busy: another rehearsal of this database is at work. */
 export type Ground =
-  | { kind: "beside"; observed: Observed }
+  | { kind: "beside"; observed: Observed; isBusy?: boolean }
   | { kind: "container"; stack: Stack; image: string | undefined; leftovers: readonly string[] };
 
 export type Seen = {
@@ -41,8 +41,10 @@ export type Seen = {
 
 export type RehearsalPlan = {
   backup: Backup;
-  /** Those that the backup lacks, oldest first. */
+  /** Those that the backup lacks, oldest first; none where the live database has all of them. */
   pending: readonly Pending[];
+  /** Those that the backup lacks and the live database has, where that is why nothing is pending. */
+  onlyLive: readonly string[];
   where:
     | { kind: "beside"; target: string; leftovers: readonly Leftover[] }
     | { kind: "container"; target: string; image: string; command: readonly string[]; leftovers: readonly string[] };
@@ -58,7 +60,8 @@ export function planRehearsal(wanted: Wanted, seen: Seen): RehearsalPlan {
   const { listing, liveMigrations, reaching, ground } = seen;
   const backup = choose(wanted, listing);
   const { manifest } = backup;
-  const pending = pendingIn(backup, seen);
+  const lacking = pendingIn(backup, seen);
+  const pending = lacking.some(({ isLive }) => !isLive) ? lacking : [];
   if (ground.kind === "beside" && pending.length > 0) {
     refuseReaching(
       pending.flatMap(({ file }) => reaching[file] ?? []),
@@ -73,7 +76,7 @@ export function planRehearsal(wanted: Wanted, seen: Seen): RehearsalPlan {
   });
   const { where, warnings } = groundFor(backup, wanted, ground);
   return {
-    ...{ backup, pending, where },
+    ...{ backup, pending, where, onlyLive: pending.length > 0 ? [] : lacking.map(({ file }) => file) },
     neededBytes: Math.ceil(manifest.databaseBytes * roomFactor),
     warnings: [
       ...newer.map(({ id, broken }) => `the backup ${id} is newer, and broken: ${broken}`),
@@ -86,6 +89,10 @@ export function planRehearsal(wanted: Wanted, seen: Seen): RehearsalPlan {
   };
 }
 
+/** Of the backup that is chosen, those that the live database lacks. */
+export const unappliedIn = (wanted: Wanted, seen: Pick<Seen, "listing" | "files" | "liveMigrations">): Pending[] =>
+  pendingIn(choose(wanted, seen.listing), seen).filter(({ isLive }) => !isLive);
+
 function choose({ which, environment, flags }: Wanted, listing: Listing): Backup {
   const isCandidate = (one: Backup) => isWhole(one) && one.manifest.environment === environment;
   if (which === "latest" && !listing.backups.some(isCandidate) && listing.unreadable.length === 0) {
@@ -97,19 +104,19 @@ function choose({ which, environment, flags }: Wanted, listing: Listing): Backup
   const { tables, rows, migrations } = backup.manifest;
   if (tables) {
     const why = `it holds ${tables.join(", ")} only`;
-    throw new Failure(`Cannot rehearse with ${backup.id}`, why, ["bun scripts/migrate.ts rehearse latest"], {
+    throw new Failure(`Cannot rehearse with ${backup.id}`, why, [`bun scripts/migrate.ts rehearse latest${flags}`], {
       exitCode: exitCodes.usage,
     });
   }
   if (migrations.length === 0 && Object.keys(rows).length > 0) {
     const why = "its database has tables and no schema_migrations, so that nobody knows which files it has";
-    throw new Failure(`Cannot rehearse with ${backup.id}`, why, ["bun scripts/drift.ts adopt"], page);
+    throw new Failure(`Cannot rehearse with ${backup.id}`, why, [`bun scripts/drift.ts adopt${flags}`], page);
   }
   return backup;
 }
 
 /** @throws {Failure} exit 2 where one is older than what is applied: `dbmate --strict` refuses it. */
-function pendingIn({ manifest }: Backup, { files, liveMigrations }: Seen): Pending[] {
+function pendingIn({ manifest }: Backup, { files, liveMigrations }: Pick<Seen, "files" | "liveMigrations">): Pending[] {
   const isLive = new Set(liveMigrations);
   const applied = new Set(manifest.migrations);
   const newest = [...manifest.migrations, ...liveMigrations].sort().at(-1) ?? "";
@@ -147,10 +154,10 @@ function groundFor(
 ): { where: RehearsalPlan["where"]; warnings: string[] } {
   if (ground.kind === "beside") {
     const { databases } = ground.observed;
-    const leftovers = leftoversOf(database, databases).filter(({ kind }) => kind === "rehearse");
+    const leftovers = ground.isBusy ? [] : leftoversOf(database, databases).filter(({ kind }) => kind === "rehearse");
     return {
       where: { kind: "beside", target: freeName(database, "rehearse", now, databases), leftovers },
-      warnings: [],
+      warnings: ground.isBusy ? ["another rehearsal of it is at work, and there can only be one"] : [],
     };
   }
   const { stack, leftovers } = ground;
@@ -190,9 +197,11 @@ export function formatPlan({ backup, pending, where, neededBytes, warnings }: Re
   ].join("\n");
 }
 
-/** Where the backup has all of them. */
-export const formatNothing = ({ backup }: RehearsalPlan) =>
-  `Nothing to rehearse: the backup ${backup.id} has all files of migrations/`;
+/** Where nothing is pending. */
+export const formatNothing = ({ backup, onlyLive }: RehearsalPlan) =>
+  onlyLive.length === 0
+    ? `Nothing to rehearse: the backup ${backup.id} has all files of migrations/`
+    : `Nothing to rehearse: the live database has all files of migrations/; of these, the backup ${backup.id} lacks ${onlyLive.join(", ")}`;
 
 export function planAsJson({ backup, pending, ...rest }: RehearsalPlan, { limits }: Wanted) {
   const files = pending.map(({ file, isLive }) => ({ file, isLive }));

@@ -5,22 +5,30 @@ import type { ReadingValues } from "./backup-values.ts";
 import type { Settings } from "./config.ts";
 import { restoreInContainer } from "./container-restore.ts";
 import { dropScript } from "./database-create.ts";
+import { asksForRepairs, notedIn, noteRepairs } from "./drift-repairs.ts";
 import { asFailure, Failure } from "./failure.ts";
 import { type MigrationFile, readMigrations } from "./migration-file.ts";
+import { requireAppliable } from "./migration-refusals.ts";
 import { statementsOf } from "./migration-statements.ts";
-import { environmentOf, openPlace, type Place } from "./place.ts";
+import { environmentOf, flagsFor, openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { inDatabase, openPsql, type Psql } from "./psql.ts";
 import { type Outcome, rehearseFiles } from "./rehearse-files.ts";
 import { cutOff } from "./rehearse-guard.ts";
-import { type Ground, planRehearsal, type RehearsalPlan, type Seen, type Wanted } from "./rehearse-plan.ts";
+import {
+  type Ground,
+  planRehearsal,
+  type RehearsalPlan,
+  type Seen,
+  unappliedIn,
+  type Wanted,
+} from "./rehearse-plan.ts";
 import { reachesFurther } from "./rehearse-reach.ts";
 import { type Ended, judged } from "./rehearse-report.ts";
 import { explainDisk, watchDisk } from "./restore-disk.ts";
-import { flagsFor } from "./restore-output.ts";
 import { requireEqual } from "./restore-prove.ts";
 import { bringBack, giveSettings } from "./restore-run.ts";
-import { maintenanceOf, observe, type Seen as SeenServer, takeTurn } from "./restore-server.ts";
+import { maintenanceOf, observe, type Seen as SeenServer, takeTurn, tryTurn } from "./restore-server.ts";
 import { openStored } from "./restore-source.ts";
 import type { Store } from "./s3.ts";
 import { findLeftovers, readStack, requireEngine } from "./throwaway.ts";
@@ -44,6 +52,8 @@ export type Rehearsal = {
   onPlan(plan: RehearsalPlan, wanted: Wanted): boolean;
   progress: Progress;
   interrupted: AbortSignal;
+  /** Nothing is done after onPlan(): another rehearsal may be at work meanwhile. */
+  planOnly?: boolean;
 };
 
 /**
@@ -80,9 +90,10 @@ async function beside(asked: Rehearsal, files: Files): Promise<End> {
   try {
     const admin = await openPsql(place, maintenanceOf(place.database));
     try {
-      await takeTurn(admin, "rehearse", place.database);
+      if (!asked.planOnly) await takeTurn(admin, "rehearse", place.database);
+      const isBusy = asked.planOnly === true && !(await tryTurn(admin, "rehearse", place.database));
       const server = await observe(place, admin);
-      const plan = decide(asked, files, place, { kind: "beside", observed: server.observed });
+      const plan = await decide(asked, files, place, { kind: "beside", observed: server.observed, isBusy });
       if (!plan) return undefined;
       return { plan, outcome: await besideLive(asked, place, admin, server, plan) };
     } finally {
@@ -94,7 +105,7 @@ async function beside(asked: Rehearsal, files: Files): Promise<End> {
 }
 
 /** @returns undefined where nothing is to be done after it. */
-function decide(asked: Rehearsal, files: Files, place: Pick<Place, "database" | "name">, ground: Ground) {
+async function decide(asked: Rehearsal, files: Files, place: Pick<Place, "database" | "name">, ground: Ground) {
   const { settings, listing, which, from, on, url, interrupted } = asked;
   const environment = environmentOf({ on, url });
   const wanted: Wanted = {
@@ -102,7 +113,9 @@ function decide(asked: Rehearsal, files: Files, place: Pick<Place, "database" | 
     ...{ flags: flagsFor(environment), limits: settings.migrations.rehearse, now: new Date() },
   };
   const liveMigrations = ground.kind === "beside" ? (ground.observed.live?.migrations ?? []) : [];
-  const plan = planRehearsal(wanted, { listing, ...files, liveMigrations, ground });
+  const seen = { listing, ...files, liveMigrations, ground };
+  await requireAppliable(unappliedIn(wanted, seen), "up", "Cannot rehearse");
+  const plan = planRehearsal(wanted, seen);
   interrupted.throwIfAborted();
   return asked.onPlan(plan, wanted) && plan.pending.length > 0 ? plan : undefined;
 }
@@ -127,7 +140,9 @@ async function besideLive(
     await giveSettings({ ...job, onProof: async () => {} });
     const outcome = await inDatabase(place, target, interrupted, async (psql) => {
       await progress.step("vacuum", () => settle(psql));
-      const guard = { next: `bun scripts/migrate.ts rehearse${flagsFor(place.environment)} --in-container` };
+      if (live) await inDatabase(place, place.database, interrupted, (there) => takeBackAsThere(there, psql, pending));
+      const next = `bun scripts/migrate.ts rehearse${flagsFor(place.environment)} --in-container`;
+      const guard = { next, versionNumber: observed.versionNumber };
       await cutOff(psql, guard);
       return await rehearseFiles({
         psql,
@@ -153,6 +168,15 @@ async function besideLive(
   }
 }
 
+/** What a repair has written does nothing but where it is noted; and the backup before the repair does not know of it yet. */
+async function takeBackAsThere(live: Psql, copy: Psql, pending: readonly MigrationFile[]): Promise<void> {
+  const noted = await notedIn(live, pending);
+  if (noted.length > 0) await copy.execute(noteRepairs(noted));
+}
+
+const whyNothing =
+  "takes back what was done by hand in one database, and may do nothing here; without --in-container it is tried as there";
+
 const leftBehind = ({ environment }: Place) =>
   `the next rehearsal removes it, or bun scripts/restore.ts --clean${flagsFor(environment)}`;
 
@@ -173,7 +197,7 @@ async function inThrowaway(asked: Rehearsal, files: Files): Promise<End> {
   const { name: project } = settings;
   const [stack, leftovers] = await Promise.all([readStack(directory), findLeftovers("rehearse", project, new Date())]);
   const place = { database: settings.database, name: "this machine" };
-  const plan = decide(asked, files, place, { kind: "container", stack, image, leftovers });
+  const plan = await decide(asked, files, place, { kind: "container", stack, image, leftovers });
   if (plan?.where.kind !== "container") return undefined;
   const { target } = plan.where;
   const warnings: string[] = [];
@@ -186,6 +210,7 @@ async function inThrowaway(asked: Rehearsal, files: Files): Promise<End> {
         requireEqual({ source, onProof: async () => {} }, psql, () => 0),
       );
       await progress.step("vacuum", () => settle(psql));
+      for (const { file } of asksForRepairs(plan.pending)) progress.note(`warning: ${file} ${whyNothing}`);
       return await rehearseFiles({ psql, watcher: admin, files: plan.pending, rows, step: progress.step });
     });
   }).catch((error) => {

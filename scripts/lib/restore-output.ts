@@ -1,9 +1,6 @@
 // What people read when a restore has ended well.
+import { flagsFor } from "./place.ts";
 import type { Restored } from "./restore-run.ts";
-
-/** To be typed behind a command, so that it is about the same database. @param environment a place's. */
-export const flagsFor = (environment: string) =>
-  environment === "local" ? "" : environment === "production" ? " --on production" : " --database-url …";
 
 /** @param environment for the commands to go on with. */
 export function formatRestored(restored: Restored, source: string, environment: string): string {

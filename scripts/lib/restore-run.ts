@@ -2,16 +2,15 @@
 // happens before that step, the live database is as it was.
 import { appliedMigrations, type Facts, plainName, qualified, type Table } from "./catalog.ts";
 import type { Found } from "./database-compare.ts";
-import { chooseSettings, createScript, dropScript, sendAwayScript, settingsScript } from "./database-create.ts";
+import { chooseSettings, createScript, dropScript, settingsScript } from "./database-create.ts";
 import { applyMigrations } from "./database-migrate.ts";
 import { NotSwapped } from "./database-swap.ts";
 import { asFailure, exitCodes, Failure } from "./failure.ts";
-import type { Place } from "./place.ts";
+import { flagsFor, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { inDatabase, openPsql, type Psql } from "./psql.ts";
 import { type Disk, explainDisk, watchDisk } from "./restore-disk.ts";
 import { load } from "./restore-load.ts";
-import { flagsFor } from "./restore-output.ts";
 import type { Observed, RestorePlan } from "./restore-plan.ts";
 import { type Expectation, NotAsItShouldBe, requireEqual, requireUsable } from "./restore-prove.ts";
 import { swapSurely, UnknownOutcome } from "./restore-server.ts";
@@ -33,7 +32,6 @@ export type Restoring = {
   schema: Expectation;
   /** Versions of migrations/ that the database is to have in the end. */
   migrations: readonly string[];
-  toVersion: string | undefined;
   /** Only these, into that schema of the live database. */
   part: { tables: readonly string[]; schema: string } | undefined;
   directory: string;
@@ -75,7 +73,7 @@ async function restore(job: Restoring): Promise<Restored> {
     await giveSettings(job);
     await progress.step("analyze", () => inTarget(job, (psql) => analyze(psql, job.source)));
     const pending = found.migrations.length === 0 ? [] : job.migrations.filter((it) => !found.migrations.includes(it));
-    if (pending.length > 0) await progress.step("migrate", () => migrateTarget(job));
+    if (pending.length > 0) await progress.step("migrate", () => migrateTarget(job, pending));
     const versions = found.migrations.length === 0 ? [] : job.migrations;
     await progress.step("validate", () => inTarget(job, (psql) => requireUsable(psql, { ...job.schema, versions })));
     interrupted.throwIfAborted();
@@ -159,17 +157,9 @@ function settingsOfTarget({ plan, live, source, observed }: Bringing): string {
   return settings ? settingsScript(plan.target, settings, observed.roles) : "select";
 }
 
-/** dbmate, wherever it runs, ends with its session; and with the door closed it neither comes back nor makes the database anew. */
-async function migrateTarget(job: Restoring): Promise<void> {
-  const { plan, place, admin, directory, toVersion, progress, interrupted } = job;
+function migrateTarget({ plan, place, directory, progress, interrupted }: Restoring, pending: readonly string[]) {
   const onLine = (line: string) => progress.note(line);
-  const onAbort = () => void admin.execute(sendAwayScript(plan.target)).catch(() => {});
-  interrupted.addEventListener("abort", onAbort);
-  try {
-    await applyMigrations({ place, directory, target: plan.target, toVersion, interrupted, onLine });
-  } finally {
-    interrupted.removeEventListener("abort", onAbort);
-  }
+  return applyMigrations({ place, directory, target: plan.target, pending, interrupted, onLine });
 }
 
 async function swapIn({ plan, place, admin, progress, live: before }: Restoring) {

@@ -3,9 +3,8 @@ import { dropScript } from "./database-create.ts";
 import { freeName, type Leftover, leftoversOf } from "./database-names.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { formatAge } from "./figures.ts";
-import type { Place } from "./place.ts";
+import { flagsFor, type Place } from "./place.ts";
 import type { Psql } from "./psql.ts";
-import { flagsFor } from "./restore-output.ts";
 import { swapSurely } from "./restore-server.ts";
 
 export type UndoPlan = {

@@ -1,14 +1,14 @@
-// migrations/schema.sql as it was before the work at hand: in git, where this branch left the default branch or another.
+// The migrations as they were before the work at hand: in git, where this branch left the default branch or another.
 import { exitCodes, Failure } from "./failure.ts";
+import { type MigrationFile, parseMigration } from "./migration-file.ts";
 import { type Result, run } from "./run.ts";
-import { schemaFile } from "./schema-file.ts";
 
 export type Base = {
   /** "main (3f2a1b0)" */
   name: string;
   commit: string;
-  /** Undefined where the commit has none yet. */
-  schema: string | undefined;
+  /** In dbmate's order; without those that it cannot have applied. */
+  files: MigrationFile[];
 };
 
 /**
@@ -21,15 +21,38 @@ export async function findBase(directory: string, reference: string | undefined)
   const { exitCode, stdout } = await git(directory, ["merge-base", "HEAD", name]);
   if (exitCode !== 0) throw unknown(`git does not see where HEAD and ${name} part`, [await deepen(directory)]);
   const commit = stdout.trim();
-  const shown = await git(directory, ["show", `${commit}:./${schemaFile}`]);
-  return { name: `${name} (${commit.slice(0, 7)})`, commit, schema: shown.exitCode === 0 ? shown.stdout : undefined };
+  return { name: `${name} (${commit.slice(0, 7)})`, commit, files: await readFiles(directory, commit) };
 }
 
-/** Migration files of that commit that are other ones here, or are not here any more. */
-export async function changedSince(directory: string, { commit }: Base): Promise<string[]> {
+async function readFiles(directory: string, commit: string): Promise<MigrationFile[]> {
+  const listed = await git(directory, ["ls-tree", "-z", "--name-only", commit, "migrations/"]);
+  const names = listed.stdout.split("\0").filter(isMigration).sort();
+  if (names.length === 0) return [];
+  const stdin = names.map((name) => `${commit}:./${name}\n`).join("");
+  const { stdout } = await run({ argv: ["git", "cat-file", "--batch"], directory, stdin });
+  let rest = Buffer.from(stdout);
+  const files = names.map((name) => {
+    // "OID blob SIZE", the file, and a line feed.
+    const begin = rest.indexOf(10) + 1;
+    const size = /^[0-9a-f]+ blob (\d+)\n$/.exec(rest.toString("utf8", 0, begin))?.[1];
+    if (size === undefined) throw unknown(`git does not give all of migrations/ at ${commit.slice(0, 7)} in UTF-8`);
+    const end = begin + Number(size);
+    const text = rest.toString("utf8", begin, end);
+    rest = rest.subarray(end + 1);
+    return parseMigration(name.replace("migrations/", ""), text);
+  });
+  const readable = files.filter(({ sections }) => sections.length > 0);
+  // Of one version it applies the first.
+  return readable.filter(({ version }, at) => readable.findIndex((other) => other.version === version) === at);
+}
+
+const isMigration = (path: string) => /^migrations\/\d[^/]*\.sql$/.test(path);
+
+/** Those of its files that are other ones here, or are not here any more. */
+export async function changedSince(directory: string, { commit, files }: Base): Promise<string[]> {
   const words = ["diff", "--name-only", "--no-renames", "--relative", "--diff-filter=MD", commit, "--", "migrations/"];
   const { stdout } = await git(directory, words);
-  return stdout.split("\n").filter((path) => /^migrations\/\d[^/]*\.sql$/.test(path));
+  return stdout.split("\n").filter((path) => files.some(({ file }) => path === `migrations/${file}`));
 }
 
 const git = (directory: string, words: readonly string[]): Promise<Result> =>
@@ -39,7 +62,7 @@ const without =
   "the same command with --no-incremental      # then it stays unknown whether an older database comes out the same";
 
 const unknown = (why: string, next: readonly string[] = []) =>
-  new Failure("Cannot find the schema to begin from", why, [...next, without], { exitCode: exitCodes.usage });
+  new Failure("Cannot find the migrations to begin from", why, [...next, without], { exitCode: exitCodes.usage });
 
 async function requireRepository(directory: string): Promise<void> {
   const { exitCode, stderr } = await git(directory, ["rev-parse", "--git-dir"]);

@@ -9,6 +9,7 @@ import { scratchName } from "./migration-replay.ts";
 import { openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { inDatabase, openPsql, type Psql, quoteIdentifier, quoteLiteral, SqlError } from "./psql.ts";
+import { type Roles, watchRoles } from "./scratch-roles.ts";
 import {
   findLeftovers,
   hasImage,
@@ -43,6 +44,8 @@ type Wanted = {
   url?: string | undefined;
   /** Instead of that of compose.yaml. */
   image?: string | undefined;
+  /** Of the server that it is to be like, where there is one: of another major the catalogs differ by themselves. */
+  versionNumber?: number;
   progress: Progress;
   interrupted: AbortSignal;
 };
@@ -57,22 +60,47 @@ export async function openScratch(wanted: Wanted): Promise<Scratch> {
   const { url, roles = [], progress, interrupted } = wanted;
   if (url !== undefined) {
     const place = await placeOfUrl(wanted, url);
-    return await withDatabases(place, [], interrupted, async (made, admin) => {
+    const remove: End = async ({ made, admin, left }) => {
       await removeDatabases(admin, made);
+      for (const why of (await left?.remove()) ?? []) {
+        progress.note(`warning: a role that a migration has made stays on ${place.name}: ${why}`);
+      }
       await place.close();
+    };
+    const check = (own: number) => requireLike(own, wanted, (major) => `--scratch-url URL, of a Postgres ${major}`);
+    return await withDatabases({ place, roles: [], stays: true, check, interrupted }, remove).catch(async (error) => {
+      await place.close();
+      throw error;
     });
   }
-  const container = await progress.step("scratch", () => startScratch(wanted));
+  const { container, image } = await progress.step("scratch", () => startScratch(wanted));
   const remove = async () => {
     const left = await container.remove();
     if (left) progress.note(`warning: the container could not be removed; next: ${left}`);
   };
   try {
-    return await withDatabases(container.place, roles, interrupted, remove);
+    const check = (own: number) => requireLike(own, wanted, (major) => `--image ${ofMajor(image, major)}`);
+    return await withDatabases({ place: container.place, roles, stays: false, check, interrupted }, remove);
   } catch (error) {
     await remove();
     throw error;
   }
+}
+
+/** "postgres:18.4-alpine" is "postgres:17-alpine" then. */
+const ofMajor = (image: string, major: number) =>
+  image.replace(/@.*$/, "").replace(/(?::\d[\d.]*([^:/]*)|:[^:/]*)?$/, `:${major}$1`);
+
+/** @throws {Failure} exit 2 where it is of another major version. */
+function requireLike(
+  own: number,
+  { what, versionNumber: wanted = own }: Wanted,
+  instead: (major: number) => string,
+): void {
+  const [ownMajor, major] = [Math.floor(own / 10_000), Math.floor(wanted / 10_000)];
+  if (ownMajor === major) return;
+  const why = `the Postgres to try the files in is of version ${ownMajor}, the database of ${major}`;
+  throw new Failure(what, why, [`the same command with ${instead(major)}`], { exitCode: exitCodes.usage });
 }
 
 async function placeOfUrl({ settings, directory, interrupted }: Wanted, url: string): Promise<Place> {
@@ -98,28 +126,43 @@ async function startScratch({ what, settings, directory, owner, image: asked, in
   if (!(await hasImage(image))) await pullImage(image, interrupted);
   const { name: project } = settings;
   const command = [...(stack.command ?? []), ...settingsOfOurs.flatMap((setting) => ["-c", setting])];
-  return await startContainer({ purpose: "scratch", project, image, command, superuser: owner }, interrupted);
+  const container = await startContainer(
+    { purpose: "scratch", project, image, command, superuser: owner },
+    interrupted,
+  );
+  return { container, image };
 }
 
 /** Nobody needs what is in it after a power cut; and a session in it can see where it is. */
 const settingsOfOurs = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", `cluster_name=${scratchName}`];
 
+type Server = {
+  place: Place;
+  roles: readonly string[];
+  /** It is not thrown away at the end. */
+  stays: boolean;
+  /** Throws where the server is of a version that does not fit. */
+  check: (versionNumber: number) => void;
+  interrupted: AbortSignal;
+};
+
+type End = (what: { made: readonly string[]; admin: Psql; left: Roles | undefined }) => Promise<void>;
+
 /** @param end ends the server, or takes the databases away from it, by the session that is handed over. */
-async function withDatabases(
-  place: Place,
-  roles: readonly string[],
-  interrupted: AbortSignal,
-  end: (made: readonly string[], admin: Psql) => Promise<void>,
-): Promise<Scratch> {
+async function withDatabases({ place, roles, stays, check, interrupted }: Server, end: End): Promise<Scratch> {
   const admin = await openPsql(place);
   const made: string[] = [];
   try {
     const [server] = await admin.rows<{ versionNumber: number }>(
       `select current_setting('server_version_num')::int as "versionNumber"`,
     );
+    check(server!.versionNumber);
     await removeDatabases(admin, await abandoned(admin));
     const others = [...new Set(roles)].filter((role) => role !== place.user && !role.startsWith("pg_"));
     if (others.length > 0) await admin.execute(others.map((role) => `create role ${quoteIdentifier(role)}`).join(";"));
+    const left = stays ? watchRoles(admin) : undefined;
+    const inOne = <T>(database: string, work: (psql: Psql) => Promise<T>) =>
+      inDatabase(place, database, interrupted, async (psql) => await work(left ? await left.watch(psql) : psql));
     return {
       place,
       versionNumber: server!.versionNumber,
@@ -130,11 +173,11 @@ async function withDatabases(
         await admin.execute(`create database ${quoteIdentifier(database)} template template0`, 120).catch((error) => {
           throw error instanceof SqlError && error.code === "42501" ? mayNot(place, error) : error;
         });
-        return await inDatabase(place, database, interrupted, (psql) => work(psql, database));
+        return await inOne(database, (psql) => work(psql, database));
       },
-      inSame: (database, work) => inDatabase(place, database, interrupted, work),
+      inSame: inOne,
       async close() {
-        await end(made, admin).finally(() => admin.close());
+        await end({ made, admin, left }).finally(() => admin.close());
       },
     };
   } catch (error) {

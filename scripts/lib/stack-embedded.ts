@@ -8,7 +8,7 @@ import { type Embedded, startEmbedded } from "./embedded.ts";
 import { stopLeftover } from "./embedded-data.ts";
 import { dataHome, removeHome } from "./embedded-home.ts";
 import type { Failure } from "./failure.ts";
-import { directPlace } from "./place.ts";
+import { embeddedPlace } from "./place.ts";
 import { requireFreePort } from "./port.ts";
 import { identify, stopProcess } from "./process.ts";
 import { asTyped } from "./runtime.ts";
@@ -52,7 +52,7 @@ export async function upEmbedded(
     await requireFreePort(project.httpPort, ["0.0.0.0", "127.0.0.1", "::1"], "HTTP_PORT");
     const postgres = await startPostgres(project, interrupted);
     undo.push(() => postgres.stop());
-    await migrateStack(project, directPlace(project.database, "local"), interrupted);
+    await migrateStack(project, embeddedPlace(project.database), interrupted);
     phase(`${project.config.app.command.join(" ")} on port ${project.httpPort}`);
     const app = await startApp(project, onAppLine);
     undo.push(() => app.stop("SIGTERM", appStopSeconds));

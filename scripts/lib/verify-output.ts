@@ -24,6 +24,8 @@ export type Verified = {
     outOfOrder: string[];
     /** Files that are other ones than in the base. */
     changed: string[];
+    /** Those that write other rows. */
+    otherRows: string[];
   };
 };
 
@@ -47,7 +49,7 @@ export function formatGood({ files, increment }: Verified): string {
 /** Undefined where all is well. */
 export function whyNotGood({ schema, increment }: Verified): Failure | undefined {
   const [ofSchema, ofIncrement] = [schemaLines(schema), increment ? incrementLines(increment) : []];
-  const count = countOf(schema) + (increment ? countOf(increment) + increment.outOfOrder.length : 0);
+  const count = countOf(schema) + (increment ? countOfIncrement(increment) : 0);
   if (count === 0) return undefined;
   const next = [
     ...(ofSchema.length > 0 ? [mendSchema] : []),
@@ -61,10 +63,13 @@ export function whyNotGood({ schema, increment }: Verified): Failure | undefined
   });
 }
 
-export const isEqual = (comparison: Comparison): boolean => countOf(comparison) === 0;
+const isEqual = (comparison: Comparison): boolean => countOf(comparison) === 0;
 
 const countOf = ({ versions, differences }: Comparison) =>
   versions.missing.length + versions.unexpected.length + differences.length;
+
+const countOfIncrement = (increment: Increment) =>
+  countOf(increment) + increment.outOfOrder.length + increment.otherRows.length;
 
 function schemaLines(schema: Comparison): string[] {
   if (isEqual(schema)) return [];
@@ -80,11 +85,13 @@ function schemaLines(schema: Comparison): string[] {
 type Increment = NonNullable<Verified["increment"]>;
 
 function incrementLines(increment: Increment): string[] {
-  const { base, versions, differences, changed } = increment;
-  if (countOf(increment) + increment.outOfOrder.length === 0) return [];
+  const { base, versions, differences, changed, otherRows } = increment;
+  if (countOfIncrement(increment) === 0) return [];
+  const edited = changed.filter((path) => differences.length > 0 || otherRows.includes(path));
+  const also = (path: string) => (otherRows.includes(path) ? ", and writes other rows" : "");
   return [
     `a database of ${base.name}, migrated, is not what a new one is:`,
-    ...(differences.length > 0 ? changed.map((path) => `edited      ${path}: not the one of ${base.name}`) : []),
+    ...edited.map((path) => `edited      ${path}: not the one of ${base.name}${also(path)}`),
     ...increment.outOfOrder.map(
       (file) => `late        migrations/${file}: a newer one is applied already, so that dbmate refuses it`,
     ),
@@ -94,15 +101,16 @@ function incrementLines(increment: Increment): string[] {
 }
 
 /** What has been applied to a database somewhere, no edited file changes any more. */
-function mend({ base, differences, versions, changed, outOfOrder }: Increment): string[] {
-  const back = changed.map((path) => `git checkout ${base.commit.slice(0, 7)} -- ${path}`);
+function mend({ base, differences, versions, changed, otherRows, outOfOrder }: Increment): string[] {
   const isStructure = differences.length > 0 || versions.unexpected.length > 0;
+  const isOther = isStructure || otherRows.length > 0;
+  const back = (isStructure ? changed : otherRows).map((path) => `git checkout ${base.commit.slice(0, 7)} -- ${path}`);
   return [
     ...outOfOrder.map(
       (file) =>
         `git mv migrations/${file} migrations/YYYYMMDDHHMMSS${file.replace(/^\d+/, "")}      # a time that is newer`,
     ),
-    ...(isStructure ? back : []),
-    ...(isStructure ? ["bun scripts/migrate.ts new NAME      # what is to be different goes into a new file"] : []),
+    ...(isOther ? back : []),
+    ...(isOther ? ["bun scripts/migrate.ts new NAME      # what is to be different goes into a new file"] : []),
   ];
 }

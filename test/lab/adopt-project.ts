@@ -49,7 +49,11 @@ export type AdoptDocument = {
 export type AdoptLab = { server: TestPostgres; project(name: string): Promise<AdoptProject>; stop(): Promise<void> };
 
 export async function startAdoptLab(): Promise<AdoptLab> {
-  const [server, { PATH }] = await Promise.all([startPostgres(), postgresEnvironment()]);
+  const [server, { PATH }] = await Promise.all([
+    // Each project keeps two connections until the end.
+    startPostgres({ settings: { max_connections: "200" } }),
+    postgresEnvironment(),
+  ]);
   const folder = mkdtempSync(join(tmpdir(), "dbops-adopt-"));
   const admin = server.connect({ max: 1 });
   const environment = {

@@ -223,6 +223,13 @@ export const changes: readonly Change[] = [
   change("drop trigger people_check on app.people", "missing trigger app.people.people_check"),
   change("alter table app.people disable trigger people_touch", "changed trigger app.people.people_touch"),
   change("drop trigger events_touch on app.events", "missing trigger app.events.events_touch"),
+  // Of one partition alone.
+  change("alter table app.events_2026 disable trigger events_touch", "unexpected trigger app.events_2026.events_touch"),
+  change(
+    "alter table only app.events disable trigger events_touch",
+    "changed trigger app.events.events_touch",
+    "unexpected trigger app.events_2026.events_touch",
+  ),
   change("drop rule people_protect on app.people", "missing rule app.people.people_protect"),
   change("alter table app.people disable rule people_protect", "changed rule app.people.people_protect"),
   change("drop policy people_all on app.people", "missing policy app.people.people_all"),
@@ -236,6 +243,7 @@ export const changes: readonly Change[] = [
     "changed view app.grown",
   ),
   change("alter view app.grown reset (check_option)", "changed view app.grown"),
+  change("alter view app.grown alter column id set default 1", "changed view app.grown"),
   change("drop view app.grown", "missing view app.grown"),
   change("drop materialized view app.counted", "missing materialized view app.counted"),
   change("alter foreign table app.remote options (set table_name 'other')", "changed foreign table app.remote"),
@@ -281,6 +289,10 @@ export const changes: readonly Change[] = [
 
   change("alter event trigger noticed disable", "changed event trigger noticed"),
   change("drop event trigger noticed", "missing event trigger noticed"),
+  change(
+    "create transform for int language sql (from sql with function prsd_lextype(internal), to sql with function int4recv(internal))",
+    "unexpected transform for integer language sql",
+  ),
   change("alter publication changes add table app.copy", "changed publication changes"),
   change("alter publication changes set table app.base, app.people (id) where (id > 5)", "changed publication changes"),
   change(

@@ -147,8 +147,8 @@ export async function createDriftLab(): Promise<DriftLab> {
       },
       async migrate() {
         const applied = (await sql("select version from schema_migrations", database)).split("\n");
-        for (const file of await files()) {
-          if (!applied.includes(/^\d+/.exec(file)![0]))
+        for (const file of (await files()).filter((name) => /^\d/.test(name))) {
+          if (!applied.includes(file.split(/\D/)[0]!))
             await applyTo(database, file, await readFile(path(file), "utf8"));
         }
       },

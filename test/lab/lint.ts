@@ -4,7 +4,7 @@ import { runSquawk } from "../../scripts/lib/lint-squawk.ts";
 import { parseMigration } from "../../scripts/lib/migration-file.ts";
 import { repository } from "./repository.ts";
 
-export type Files = Readonly<Record<string, string>>;
+export type Files = Readonly<Record<string, string | Buffer>>;
 export type Options = { from?: string; only?: string[]; squawk?: Parameters<typeof lintMigrations>[0]["squawk"] };
 
 export const first = "20260101000000_first.sql";
@@ -12,7 +12,7 @@ export const second = "20260102000000_second.sql";
 export const third = "20260103000000_third.sql";
 
 /** One file. */
-export const only = (text: string): Files => ({ [first]: text });
+export const only = (text: string | Buffer): Files => ({ [first]: text });
 
 export const migration = (up: string, down = "select 1;") => `-- migrate:up\n${up}\n\n-- migrate:down\n${down}\n`;
 

@@ -1,7 +1,9 @@
 // A project with the starter app as a user has it, in a folder of its own, and the app as a process on either runtime.
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { migrate } from "../../scripts/lib/dbmate.ts";
+import { readMigrations } from "../../scripts/lib/migration-file.ts";
+import { runDbmate } from "../../scripts/lib/migration-run.ts";
+import { directPlace } from "../../scripts/lib/place.ts";
 import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { freePort, type TestPostgres } from "./postgres.ts";
@@ -19,8 +21,13 @@ export async function writeProject(): Promise<Project> {
 }
 
 export async function applyMigrations(server: TestPostgres, project: Project): Promise<void> {
+  const { directory } = project;
+  const files = await readMigrations(directory);
   const interrupted = new AbortController().signal;
-  await migrate({ project: project.directory, database: server, interrupted, onLine: () => {} });
+  const words = ["up", "--strict"] as const;
+  const place = directPlace(server, "local");
+  const { code, lines } = await runDbmate({ place, directory, files, words, interrupted, onLine: () => {} });
+  if (code !== 0) throw new Error(lines.join("\n"));
 }
 
 /** How the app and the validator's command find the server. */

@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { guardOf } from "../../scripts/lib/adopt-baseline-text.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { type AdoptLab, type AdoptProject, startAdoptLab } from "../lab/adopt-project.ts";
 import { repository } from "../lab/repository.ts";
@@ -116,7 +117,7 @@ describe("by their documented tables", () => {
       "20000101001000_notes.sql",
     ]);
     expect(project.read("migrations/20000101000100_people.sql")).toBe(
-      "-- From db/migrations/000001_people.up.sql\n\n-- migrate:up\nCREATE TABLE people (id bigint PRIMARY KEY);\n\n-- migrate:down\nDROP TABLE people;\n",
+      `-- From db/migrations/000001_people.up.sql\n\n-- migrate:up\n${guardOf({ tool: "golang-migrate", table: { schema: "public", name: "schema_migrations", columns: {} }, nameIsTaken: true })}CREATE TABLE people (id bigint PRIMARY KEY);\n\n-- migrate:down\nDROP TABLE people;\n`,
     );
     expect(await historyOf(project, "schema_migrations_before_dbmate")).toEqual([{ version: 7, dirty: false }]);
     const keys =
@@ -340,6 +341,75 @@ describe("a baseline", () => {
     await goesOn(project);
   });
 
+  test("a runner that keeps one row, the number up to which the database is: its files, and with --baseline none of them", async () => {
+    for (const words of [[], ["--baseline"]]) {
+      const project = await lab.project(`mark${words.length}`);
+      await project.sql.unsafe(
+        "create table schema_version (version int); insert into schema_version values (3); create table a (id int, b int, c int)",
+      );
+      project.write("db/migrations/001_a.sql", "create table a (id int);");
+      project.write("db/migrations/002_b.sql", "alter table a add b int;");
+      project.write("db/migrations/003_c.sql", "alter table a add c int;");
+      project.write("db/migrations/004_d.sql", "create table d ();");
+      const { files } = await project.adopt(...words);
+      expect(files.map(({ file, applied }) => [file, applied])).toEqual([
+        ...(words.length > 0
+          ? [["20000101000300_baseline.sql", true]]
+          : ["20000101000100_a.sql", "20000101000200_b.sql", "20000101000300_c.sql"].map((file) => [file, true])),
+        ["20000101000400_d.sql", false],
+      ]);
+      expect((await project.drift(["check"])).exitCode).toBe(0);
+    }
+  });
+
+  test("what is written, migrate up applies to a new database: several transactions in one file, an index if it is not there", async () => {
+    const [project, anew] = [await lab.project("several-in-one"), await lab.project("several-in-one-new")];
+    await project.sql.unsafe(`create table db_migrations (version int primary key); insert into db_migrations values (1);
+      create table t (id int); create table u (id int); create index t_id on t (id)`);
+    project.write(
+      "db/migrations/001_t.sql",
+      "BEGIN;\ncreate table t (id int);\nCOMMIT;\ncreate index concurrently if not exists t_id on t (id);\nBEGIN;\ncreate table u (id int);\nCOMMIT;\n",
+    );
+    await project.adopt();
+    const files = project.migrations();
+    expect(files).toEqual(["20000101000100_t_1.sql", "20000101000101_t_2.sql", "20000101000102_t_3.sql"]);
+    for (const file of files) anew.write(`migrations/${file}`, project.read(`migrations/${file}`));
+    const up = await anew.migrate(["up", "--yes"]);
+    expect([up.exitCode, up.exitCode === 0 ? "" : up.stderr]).toEqual([0, ""]);
+    expect((await anew.drift(["check"])).exitCode).toBe(0);
+  });
+
+  test.each([
+    ["int", "create table schema_migrations (version int primary key); insert into schema_migrations values (1)"],
+    [
+      "text",
+      "create table schema_migrations (version text primary key); insert into schema_migrations values ('001_t')",
+    ],
+    [
+      "more",
+      "create table schema_migrations (version bigint primary key, at timestamptz default now()); insert into schema_migrations values (1)",
+    ],
+    ["golang", `${golangTable} insert into schema_migrations values (1, false)`],
+  ])("a deploy before another database is adopted, whose history has dbmate's own name: %s", async (name, history) => {
+    const [adopted, early] = [await lab.project(`early-${name}`), await lab.project(`early-${name}-other`)];
+    for (const project of [adopted, early]) {
+      await project.sql.unsafe(`${history}; create table t (id int); insert into t values (1)`);
+    }
+    const table = "drop table if exists t; create table t (id int);";
+    adopted.write(name === "golang" ? "db/migrations/1_t.up.sql" : "db/migrations/001_t.sql", table);
+    await adopted.adopt(...(name === "text" ? ["--tool", "hand-written"] : []));
+    const [file] = adopted.migrations();
+    early.write(`migrations/${file}`, adopted.read(`migrations/${file}`));
+    const up = await early.migrate(["up", "--yes"]);
+    expect([up.exitCode, up.stderr]).toEqual([1, expect.stringContaining("has migrated this database so far")]);
+    expect(await early.sql`select count(*)::int as rows from t`).toMatchObject([{ rows: 1 }]);
+    if (name !== "int") return;
+    await goesOn(adopted);
+    const anew = await lab.project(`early-${name}-new`);
+    anew.write(`migrations/${file}`, adopted.read(`migrations/${file}`));
+    expect((await anew.migrate(["up", "--yes"])).exitCode).toBe(0);
+  });
+
   test("for the next environment it is the same one, where that is the same", async () => {
     const [first, second, behind] = [
       await lab.project("first"),
@@ -357,7 +427,9 @@ describe("a baseline", () => {
     const early = await second.migrate(["up", "--yes"]);
     expect([early.exitCode, early.stderr]).toEqual([
       1,
-      expect.stringContaining("knex has migrated this database so far"),
+      expect.stringMatching(
+        /: knex has migrated this database so far \(P0001\)\n[\s\S]*\n {2}next: bun scripts\/drift\.ts adopt --database-url …\n/,
+      ),
     ]);
     expect(await second.adopt()).toMatchObject({ files: [{ written: false, applied: true }] });
     expect(await refused(behind)).toEqual([
@@ -400,6 +472,24 @@ describe("what is refused, with nothing changed", () => {
     project.write("none/README", "");
     const validated = await project.validator(["--json", "--tracker", "auto", "--files", "none"]);
     expect(JSON.parse(validated.stdout).problems[0].message).toStartWith(`Begun by ${tool}, and not ended well: `);
+  });
+
+  test("a runner of one's own says that a migration failed, in whatever words", async () => {
+    const project = await lab.project("failed-by-hand");
+    await project.sql.unsafe(
+      `create table migrations (name text primary key, status text); insert into migrations values ('001_a.sql', 'applied'), ('002_rows.sql', 'failed'), ('003_c.sql', null);
+       create table a (id int)`,
+    );
+    project.write("db/migrations/001_a.sql", "create table a (id int);");
+    project.write("db/migrations/002_rows.sql", "insert into a values (1);");
+    expect(await refused(project)).toEqual([
+      3,
+      `Cannot adopt: hand-written has left a migration half-done
+  | a row says status = failed: {"name":"002_rows.sql","status":"failed"}
+  | a row says status = null: {"name":"003_c.sql","status":null}
+  next: finish them, or take them back; then make the rows say so, and the same command again
+  read: docs/runbook/dirty-state.md`,
+    ]);
   });
 
   test("knex is migrating, or was killed", async () => {
@@ -467,6 +557,60 @@ describe("what is refused, with nothing changed", () => {
       5,
       "Cannot adopt from knex: there is a table schema_migrations, and it has 1 version already\n  next: bun scripts/drift.ts check      # what dbmate's own history and the files have in common\n  read: docs/adopt.md",
     ]);
+  });
+
+  test("tables of the app with the columns of a history are the app's: in the baseline, in the proof, and in every check", async () => {
+    const project = await lab.project("looks-like");
+    await project.sql.unsafe(`create table alembic_version (version_num varchar(32) primary key); insert into alembic_version values ('1975ea83b712');
+      create table reports (id bigint primary key, name text, run_on timestamptz);
+      create table order_metadata (key text, value text, created_at timestamptz, updated_at timestamptz);
+      create table door_lock (index serial primary key, is_locked int)`);
+    expect(await refused(project)).toEqual([
+      2,
+      `Cannot adopt: 2 tables could be the history of another tool
+  | alembic: public.alembic_version
+  | node-pg-migrate: public.reports
+  next: --tool alembic
+  next: --tool node-pg-migrate
+  read: docs/adopt.md`,
+    ]);
+    await project.adopt("--tool", "alembic");
+    const [file] = project.migrations();
+    const made = [...project.read(`migrations/${file}`).matchAll(/^CREATE TABLE (\S+)/gm)].map(([, name]) => name);
+    expect(made).toEqual(["public.door_lock", "public.order_metadata", "public.reports"]);
+    const check = async () => {
+      const { exitCode, stdout } = await project.drift(["check", "--json"]);
+      const { findings, notCompared } = JSON.parse(stdout);
+      return [exitCode, findings.map(({ what }: { what: string }) => what), notCompared];
+    };
+    expect(await check()).toEqual([0, [], []]);
+    await project.sql.unsafe("drop table reports");
+    expect(await check()).toEqual([3, ["table public.reports"], []]);
+  });
+
+  test("what a third tool has left, under its usual name, is in no file, and is said", async () => {
+    const project = await lab.project("third");
+    await project.sql.unsafe(`create table db_migrations (version int primary key); insert into db_migrations values (1);
+      create table pgmigrations (id serial primary key, name varchar(255) not null, run_on timestamp not null);
+      create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint);
+      create table people (id int)`);
+    // The runner's own table is made by its first file, as many do.
+    project.write(
+      "db/migrations/001_people.sql",
+      "create table if not exists db_migrations (version int primary key); create table people (id int);",
+    );
+    const { stdout } = await project.drift(["adopt", "--plan", "--tool", "hand-written", "--table", "db_migrations"]);
+    const others = "drizzle.__drizzle_migrations, public.pgmigrations";
+    expect(stdout.split("\n").at(-2)).toBe(
+      `  not compared: ${others}, which look like histories of another tool and are in no file`,
+    );
+    await project.adopt("--tool", "hand-written", "--table", "db_migrations");
+    const check = await project.drift(["check"]);
+    expect([check.exitCode, check.stdout.split("\n").slice(1)]).toEqual([
+      0,
+      ["", `Not compared: ${others}: no migration makes them, and they look like another tool's history.`, ""],
+    ]);
+    await goesOn(project);
   });
 
   test("the old tool's files lie where dbmate reads its own", async () => {
@@ -665,7 +809,7 @@ test("--plan and --json change nothing, and without --yes nothing is asked where
         way: "import",
         why: null,
       },
-      ...{ undecided: [], renamed: "public.schema_migrations_before_dbmate", warnings: [] },
+      ...{ undecided: [], renamed: "public.schema_migrations_before_dbmate", notCompared: [], warnings: [] },
       files: [
         { file: "20000101000100_people.sql", from: "db/migrations/1_people.up.sql", applied: true, written: true },
       ],

@@ -16,11 +16,14 @@ const before = process.env.PGPASSWORD;
 const directory = mkdtempSync(join(tmpdir(), "dbops-seen-"));
 let server: TestPostgres;
 let psql: Psql;
+async function connect({ port }: TestPostgres): Promise<Psql> {
+  const url = `postgres://app@127.0.0.1:${port}/app?sslmode=disable`;
+  return await openPsql(await openPlace({ settings: {} as Settings, directory, on: "local", url }));
+}
 beforeAll(async () => {
   server = await startPostgres();
   process.env.PGPASSWORD = server.password;
-  const url = `postgres://app@127.0.0.1:${server.port}/app?sslmode=disable`;
-  psql = await openPsql(await openPlace({ settings: {} as Settings, directory, on: "local", url }));
+  psql = await connect(server);
   await psql.execute(`create role anna; create role bo; create table t (id int, name text); create type mood as enum ('a');
     create function f() returns int language sql as 'select 1'; create sequence s; grant select on t to anna; create view v as select 1 as one`);
 });
@@ -33,13 +36,13 @@ afterAll(async () => {
 });
 
 /** Whether all objects had to be read; and that the answer is right in any case. */
-async function looksAgain(besides: readonly unknown[] = []): Promise<boolean> {
+async function looksAgain(besides: readonly unknown[] = [], at = psql, name = "app"): Promise<boolean> {
   let counted = false;
-  const found = await seenFingerprint({ psql, directory, name: "app", besides }, async () => {
+  const found = await seenFingerprint({ psql: at, directory, name, besides }, async () => {
     counted = true;
-    return await fingerprint(psql);
+    return await fingerprint(at);
   });
-  expect(found).toBe(await fingerprint(psql));
+  expect(found).toBe(await fingerprint(at));
   return counted;
 }
 
@@ -86,4 +89,27 @@ test("not for rows, nor for what looks after them", async () => {
   await psql.execute("vacuum (freeze, analyze)");
   await psql.execute("begin; alter table t add column undone int; rollback");
   expect(await looksAgain()).toBe(false);
+});
+
+test("a server that was made anew, by as many statements: each has its place and its transaction again", async () => {
+  for (const type of ["bigint", "integer"]) {
+    const anew = await startPostgres();
+    const session = await connect(anew);
+    try {
+      await session.execute(`create table t (id int primary key, x ${type})`);
+      expect([await looksAgain([], session, "anew"), await looksAgain([], session, "anew")]).toEqual([true, false]);
+    } finally {
+      await session.close();
+      await anew.stop();
+    }
+  }
+});
+
+test("a server that was started again: it may have been put back to where it was, and have gone on otherwise", async () => {
+  await looksAgain();
+  expect(await looksAgain()).toBe(false);
+  await psql.close();
+  await server.restart();
+  psql = await connect(server);
+  expect([await looksAgain(), await looksAgain()]).toEqual([true, false]);
 });

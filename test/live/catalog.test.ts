@@ -23,6 +23,7 @@ import { openScratch, type Scratch } from "../../scripts/lib/scratch.ts";
 import { changes, everything, everythingReversed, noChanges } from "../lab/catalog-samples.ts";
 import { startEngine } from "../lab/engine.ts";
 import { ensureImages } from "../lab/images.ts";
+import { startPostgres, type TestPostgres } from "../lab/postgres.ts";
 import { linkPackages, type ProjectFiles, writeProjectFiles } from "../lab/project-files.ts";
 
 setDefaultTimeout(120_000);
@@ -50,10 +51,11 @@ afterAll(async () => {
   if (files) rmSync(files.directory, { recursive: true, force: true });
 });
 
-const open = async (): Promise<Scratch> =>
+const open = async (changes: { versionNumber?: number; url?: string } = {}): Promise<Scratch> =>
   await openScratch({
     ...{ what: "Cannot try", settings: await loadConfig(files.directory), directory: files.directory },
     ...{ owner: "dbops_app", roles: ["reader", "Writer", "dbops_app", "pg_monitor"] },
+    ...changes,
     ...{ progress: createProgress(() => {}), interrupted },
   });
 
@@ -427,5 +429,68 @@ describe("openScratch()", () => {
       await own.close();
     }
     expect(await containers()).toEqual(others);
+  });
+
+  test("of another major version than the database it is refused, and goes", async () => {
+    const others = await containers();
+    const major = Math.floor(scratch.versionNumber / 10_000);
+    const refused = (changes: Parameters<typeof open>[0]) =>
+      open({ ...changes, versionNumber: 150_004 }).catch((error: Failure) => formatFailure(error));
+    const why = `Cannot try: the Postgres to try the files in is of version ${major}, the database of 15`;
+    expect(await refused({})).toBe(`${why}\n  next: the same command with --image postgres:15-alpine`);
+    expect(await containers()).toEqual(others);
+    await withServer(async (url) => {
+      const [, own] = /is of version (\d+),/.exec(String(await refused({ url })))!;
+      expect(await refused({ url })).toBe(
+        `${why.replace(`${major},`, `${own},`)}\n  next: the same command with --scratch-url URL, of a Postgres 15`,
+      );
+    });
+  });
+
+  /** One that stays. */
+  async function withServer(work: (url: string, sql: TestPostgres["connect"]) => Promise<void>): Promise<void> {
+    const server = await startPostgres();
+    try {
+      process.env.PGPASSWORD = server.password;
+      await work(`postgres://${server.user}@${server.host}:${server.port}/app?sslmode=disable`, server.connect);
+    } finally {
+      delete process.env.PGPASSWORD;
+      await server.stop();
+    }
+  }
+
+  test("on a server that stays: what files make there goes, and what was there before stays", async () => {
+    await withServer(async (url, connect) => {
+      const sql = connect({ max: 1 });
+      const roles = async () =>
+        (await sql`select rolname from pg_roles where rolname !~ '^pg_' order by 1`).map(({ rolname }) => rolname);
+      const before = await roles();
+      const file = parseMigration(
+        "1_roles.sql",
+        '-- migrate:up\ncreate role auditor; do $$ begin create user "The ""Clerk"; end $$;\n-- migrate:down\n',
+      );
+      const attempt = async () => {
+        const own = await open({ url });
+        try {
+          for (const _ of [1, 2]) await own.inNew((psql) => replay(psql, [file]));
+        } finally {
+          await own.close();
+        }
+      };
+      await attempt();
+      await attempt();
+      expect(await roles()).toEqual(before);
+      await sql`create role auditor`;
+      expect(await attempt().catch((error: Failure) => formatFailure(error))).toBe(
+        `Cannot apply migrations/1_roles.sql: role "auditor" already exists (42710)
+  | ERROR:  42710: role "auditor" already exists
+  next: the same command without --scratch-url      # in a container no role is in the way
+  next: drop role "auditor"      # on that server, if nobody needs it there
+  read: docs/runbook/migration-failed.md`,
+      );
+      expect(await roles()).toEqual([...before, "auditor"].sort());
+      expect(await sql`select datname from pg_database where datname like 'dbops_scratch%'`).toHaveLength(0);
+      await sql.end();
+    });
   });
 });

@@ -300,6 +300,45 @@ test("--rehearse: above the limits nothing is deployed, and nothing was changed;
   expect(await sql("select datname from pg_database order by 1")).toBe(before);
 });
 
+test("--rehearse, where the newest backup has what is to be applied: it would try nothing, and says so", async () => {
+  const { stdout } = await project.run("backup", ["--on", "production", "--json"], { environment: values() });
+  const { id } = JSON.parse(stdout) as Manifest;
+  await sql(
+    "alter table accounts drop column nickname; delete from schema_migrations where version = '20990101000004'",
+  );
+  await unchanged(async () => {
+    const { exitCode, stderr } = await deploy(["--rehearse"]);
+    expect([exitCode, failureIn(stderr)]).toEqual([
+      3,
+      `Nothing was deployed: the migrations could not be rehearsed: Cannot rehearse with ${id}: it has 20990101000004 already, which is to be applied
+  next: bun scripts/backup.ts --on production   # as the database is now; then the same command again
+  next: or with an older one by hand: bun scripts/migrate.ts rehearse BACKUP --on production
+  next: or without it: the same command without --rehearse
+  read: docs/rehearse.md`,
+    ]);
+  });
+});
+
+test("where another runner has the lock nothing was migrated: no command for data that is damaged", async () => {
+  const lock = "select pg_advisory_lock(hashtextextended('dbops migrate', 0)), pg_sleep(600)";
+  const session = sql(lock).catch(() => "");
+  const isHeld = async () =>
+    (await sql("select count(*) from pg_locks where locktype = 'advisory'")) === "1" || undefined;
+  expect(await poll({ seconds: 30 }, isHeld)).toBe(true);
+  const { exitCode, stderr } = await deploy(["--wait", "0"]);
+  await sql("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory'");
+  await session;
+  const failure = failureIn(stderr).replace(/process \d+, since [\d-]+ [\d:]+ UTC/, "process N, since TIME");
+  expect([exitCode, failure.replaceAll(/elease \d+/g, "elease N")]).toEqual([
+    4,
+    `Release N was not deployed: Cannot migrate: another runner (Postgres process N, since TIME) migrates this database (waited 0 s); release N serves as before
+  next: the same command with --wait 600
+  read: docs/runbook/migration-hangs.md`,
+  ]);
+  expect((await deploy()).exitCode).toBe(0);
+  expect(await sql("select count(nickname) from accounts")).toBe("0");
+});
+
 test("a server that makes its backups itself: a deploy brings the service there, from a private image, and replaces it without asking", async () => {
   const own = { ...values(), BACKUP_PASSPHRASE: "correct horse" };
   const image = `${project.image}-backup`;

@@ -7,8 +7,10 @@ import { existsSync } from "node:fs";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { archive } from "../../scripts/lib/archive.ts";
+import { migrate } from "../../scripts/lib/deploy-migrate.ts";
 import type { Release } from "../../scripts/lib/release.ts";
 import { type Result, run } from "../../scripts/lib/run.ts";
+import { openSession, type Session } from "../../scripts/lib/session.ts";
 import type { Behaviour, PushedImage } from "../lab/deploy-app.ts";
 import { createDeployProject, type DeployProject } from "../lab/deploy-project.ts";
 import { failureIn, lookAt, recordsOn } from "../lab/deploy-traces.ts";
@@ -326,12 +328,16 @@ describe("a migration", () => {
     const message = await withFile("migrations/20270101000100_bad.sql", () => sql(bad), deploy);
     expect(
       message,
-    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000100_bad.sql: pq: relation "no_such_table" does not exist (42P01); release N serves as before; what it migrated stays applied: 20270101000000
-  | Applying: 20270101000100_bad.sql
-  | Error: pq: relation "no_such_table" does not exist (42P01)
+    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000100_bad.sql: relation "no_such_table" does not exist (42P01); release N serves as before; what it migrated stays applied: 20270101000000
+  | applied: 20270101000000_good.sql
+  | taken back whole: 20270101000100_bad.sql
   next: correct migrations/20270101000100_bad.sql
-  next: then deploy again
-  read: docs/runbook/migration-failed.md`);
+  next: the same command again
+  read: docs/runbook/relation-does-not-exist.md`);
+    // An edit of what is not applied is none: its sum is forgotten.
+    expect(await ask("select version from dbops.migration_files where version > '2027' order by 1")).toBe(
+      "20270101000000",
+    );
     expect(await ask("select to_regclass('one'), to_regclass('two'), max(version) from schema_migrations")).toBe(
       "one||20270101000000",
     );
@@ -390,6 +396,71 @@ describe("a migration", () => {
     await succeeds();
   });
 
+  test("is not disturbed by what Postgres warns of, and without a session for its lock it is not begun", async () => {
+    // As after an upgrade of the image: each connection is told.
+    await ask("update pg_database set datcollversion = 'old' where datname = current_database()");
+    const psql = `docker exec shop-postgres-1 sh -c 'psql -U "$POSTGRES_USER" -d "$POSTGRES_DB" -c "select" 2>&1'`;
+    expect((await server.ssh(psql)).stdout).toContain("has a collation version mismatch");
+    await project.write("migrations/20270101000180_warned.sql", sql("CREATE TABLE warned (id int);"));
+    const { stderr } = await succeeds(undefined, ["--wait", "0"]);
+    expect(stderr).not.toContain("warning: the sums");
+    await ask("alter database dbops_app refresh collation version");
+
+    const allow = (connections: boolean) =>
+      server.ssh(
+        `docker exec shop-postgres-1 sh -c 'psql -U "$POSTGRES_USER" -d postgres -qc "alter database dbops_app allow_connections ${connections}"'`,
+      );
+    await allow(false);
+    const refused = inSession(({ call }) =>
+      migrate({
+        ...{ release: 1, files: [], planned: [], waitSeconds: 0, call },
+        ...{ note: () => {}, pause: async () => {}, mayHaveBegun: () => {} },
+      }).catch((error: Error) => error.message),
+    );
+    expect(await refused.finally(() => allow(true))).toBe(
+      'Cannot migrate: there is no session for the lock: connection to server at "127.0.0.1", port 5432 failed: FATAL:  database "dbops_app" is not currently accepting connections',
+    );
+  });
+
+  test("during which Postgres crashes: what is applied is asked in another session", async () => {
+    await project.write("migrations/20270101000190_before.sql", sql("CREATE TABLE before_crash (id int);"));
+    const asleep =
+      "select pid from pg_stat_activity where application_name = 'dbops-migrate' and wait_event = 'PgSleep'";
+    const crash = async (deploy: () => Promise<Result>) => {
+      const deploying = deploy();
+      while ((await ask(asleep)) === "") await Bun.sleep(50);
+      // A server process that dies like that makes Postgres end all sessions.
+      await server.ssh(`docker exec --user postgres shop-postgres-1 kill -9 ${await ask(asleep)}`);
+      return await deploying;
+    };
+    const message = await withFile(
+      "migrations/20270101000195_crash.sql",
+      () => sql("CREATE TABLE crashed (id int);\nSELECT pg_sleep(100);"),
+      () => fails({ ...failed("migrate"), during: crash }),
+    );
+    expect(
+      message,
+    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000195_crash.sql: driver: bad connection; release N serves as before; what it migrated stays applied: 20270101000190
+  | applied: 20270101000190_before.sql
+  | taken back whole: 20270101000195_crash.sql
+  next: the same command again
+  read: docs/runbook/migration-failed.md`);
+    expect(await ask("select file from dbops.migration_files where version >= '20270101000190'")).toBe(
+      "20270101000190_before.sql",
+    );
+    expect(await ask("select to_regclass('before_crash'), to_regclass('crashed')")).toBe("before_crash|");
+    await succeeds();
+  });
+
+  async function inSession<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    const { knownHostsFile, privateKeyFile: keyFile } = server;
+    const session = await openSession({
+      ...{ directory: project.folder, project: project.name },
+      server: { user: "deploy", host: server.address, port: 22, knownHostsFile, keyFile },
+    });
+    return await work(session).finally(() => session.close());
+  }
+
   const quick = (text: string) => text.replace("lock_timeout=5s", "lock_timeout=500ms");
   async function whileHeld(work: () => Promise<string>): Promise<string> {
     const release = await hold("lock table one in row exclusive mode");
@@ -425,44 +496,69 @@ describe("a migration", () => {
     const message = await whileHeld(() => fails(failed("migrate")));
     expect(
       message,
-    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000300_other.sql: pq: canceling statement due to lock timeout (55P03); it was tried 4 times; release N serves as before
-  | Applying: 20270101000300_other.sql
-  | Error: pq: canceling statement due to lock timeout (55P03)
+    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000300_other.sql: canceling statement due to lock timeout (55P03); it was tried 4 times; release N serves as before
+  | applied: none
+  | taken back whole: 20270101000300_other.sql
   next: on the server: docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c "select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc"'
-  next: then deploy again
-  read: docs/runbook/migration-failed.md`);
+  next: the same command again
+  read: docs/runbook/migration-hangs.md`);
     await succeeds();
   });
 
-  test("that builds an index beside the traffic and is cut off names what it has left", async () => {
-    const concurrently = sql("CREATE INDEX CONCURRENTLY one_x ON one (x);", " transaction:false");
-    await project.write("migrations/20270101000400_index.sql", concurrently);
-    const message = await whileHeld(() => fails(failed("migrate")));
+  test("that builds an index beside the traffic waits for who is older, and names what it leaves when it fails", async () => {
+    await ask("insert into one (id, x) values (1, 7), (2, 7)");
+    const concurrently = sql("CREATE UNIQUE INDEX CONCURRENTLY one_x ON one (x);", " transaction:false");
+    const file = "migrations/20270101000400_index.sql";
+    await project.write(file, concurrently);
+    const drop = `  next: on the server, where compose.yaml is: docker compose exec postgres psql --username dbops_app --dbname dbops_app --command 'drop index concurrently public.one_x;'
+`;
     expect(
-      message,
-    ).toBe(`Release N was not deployed: Cannot apply migrations/20270101000400_index.sql: pq: canceling statement due to lock timeout (55P03); it has left an index that is not valid: one_x; release N serves as before
-  | Applying: 20270101000400_index.sql
-  | Error: pq: canceling statement due to lock timeout (55P03)
-  next: on the server: docker compose exec postgres sh -c 'psql -U $POSTGRES_USER $POSTGRES_DB -c "select pid, now() - xact_start as since, query from pg_stat_activity where xact_start is not null order by 2 desc"'
-  next: in psql on the server: DROP INDEX CONCURRENTLY one_x;
-  next: then deploy again
-  read: docs/runbook/migration-failed.md`);
-    // Not even where the file would take it for its own.
-    const leniently = concurrently.replace("one_x", "IF NOT EXISTS one_x");
-    const again = await withFile(
-      "migrations/20270101000400_index.sql",
-      () => leniently,
-      () => fails({ ...failed("migrate"), exitCode: 3 }),
-    );
-    expect(
-      again,
-    ).toBe(`Release N was not deployed: Cannot migrate: migrations/20270101000400_index.sql makes the index one_x, which is there, left by a run that failed, and not valid; release N serves as before
-  next: in psql: drop index concurrently one_x;
+      await fails(failed("migrate")),
+    ).toBe(`Release N was not deployed: Cannot apply ${file}: could not create unique index "one_x" (23505); release N serves as before
+  | applied: none
+  | not one transaction, so what it did until then stays: 20270101000400_index.sql
+  | left behind, and not valid: public.one_x
+${drop}  next: correct ${file}
   next: the same command again
   read: docs/runbook/migration-failed.md`);
-    await ask("DROP INDEX CONCURRENTLY one_x");
-    await succeeds();
+    expect(
+      await fails({ ...failed("migrate"), exitCode: 3 }),
+    ).toBe(`Release N was not deployed: Cannot migrate: ${file} makes the index public.one_x, which is there, left by a run that failed, and not valid; release N serves as before
+${drop}  next: the same command again
+  read: docs/runbook/migration-failed.md`);
+    // Where the file would take it for its own, nothing is even begun.
+    const leniently = () => concurrently.replace("one_x", "IF NOT EXISTS one_x");
+    expect(await withFile(file, leniently, () => fails({ exitCode: 2 }))).toContain("(concurrently-if-not-exists)");
+    // As where it was a lock alone that kept it from being finished.
+    await inSession(({ call }) => call(["drop_index", "public.one_x", "5"]));
+    expect(await ask("select to_regclass('one_x')")).toBe("");
+    await ask("update one set x = id");
+
+    // A transaction of another table that is older than any lock_timeout: the queue behind it is nobody's but the index's.
+    const release = await hold("set transaction isolation level repeatable read; select count(*) from two");
+    const deploying = withFile("compose.yaml", quick, () => succeeds());
+    const waits =
+      "select count(*) from pg_stat_activity where application_name = 'dbops-migrate' and wait_event = 'virtualxid'";
+    while ((await ask(waits)) === "0") await Bun.sleep(50);
+    await release();
+    await deploying;
     expect(await ask("select indisvalid from pg_index where indexrelid = 'one_x'::regclass")).toBe("t");
+  });
+
+  test("is not begun where its index is just being built by another runner: it waits for that one", async () => {
+    const file = "migrations/20270101000500_other_index.sql";
+    await project.write(file, sql("CREATE INDEX CONCURRENTLY one_id ON one (id);", " transaction:false"));
+    const release = await hold("set transaction isolation level repeatable read; select count(*) from two");
+    const first = project.run("migrate", ["up", "--on", "production", "--yes"]);
+    while ((await ask("select count(*) from pg_stat_progress_create_index")) === "0") await Bun.sleep(50);
+    const locked = await fails({ ...failed("migrate"), exitCode: 4, words: ["--wait", "0"] });
+    expect(locked).toStartWith("Release N was not deployed: Cannot migrate: another runner (Postgres process ");
+    expect(locked).not.toContain("drop index");
+    const deploying = succeeds();
+    await release();
+    expect((await first).exitCode).toBe(0);
+    await deploying;
+    expect(await ask("select indisvalid from pg_index where indexrelid = 'one_id'::regclass")).toBe("t");
   });
 });
 
@@ -519,7 +615,7 @@ describe("nothing is begun", () => {
   test("with a migration that is older than what is applied", async () => {
     const deploy = () => fails({ exitCode: 2 });
     const message = await withFile("migrations/20250101000000_late.sql", () => "-- migrate:up\n", deploy);
-    expect(message).toBe(`Cannot migrate: 20250101000000 is older than 20270101000400, which is applied already
+    expect(message).toBe(`Cannot migrate: 20250101000000 is older than 20270101000500, which is applied already
   next: give the file in migrations/ a newer version
   read: docs/runbook/migration-failed.md`);
   });

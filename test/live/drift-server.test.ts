@@ -117,3 +117,40 @@ test("without --yes and without a terminal it wants to hear that it is productio
 `,
   ]);
 });
+
+test("a database that another tool has migrated, adopted through SSH", async () => {
+  const migrations = join(project.directory, "migrations");
+  for (const name of readdirSync(migrations)) rmSync(join(migrations, name));
+  await sql(`drop table schema_migrations; drop schema if exists dbops cascade;
+    create table knex_migrations (id serial primary key, name varchar(255), batch int, migration_time timestamptz);
+    create table knex_migrations_lock (index serial primary key, is_locked int);
+    insert into knex_migrations (name, batch, migration_time) values ('20251231000000_all.js', 1, now())`);
+  const name = `shop on deploy@${server.address}`;
+  const adopted = await drift(["adopt", "--yes"]);
+  expect([adopted.exitCode, adopted.stdout], adopted.stderr).toEqual([
+    0,
+    `${name} is adopted: 1 version is in schema_migrations
+  next: bun scripts/migrate.ts dump && git add migrations && git commit      # with schema.sql
+  next: migrations: { lintFrom: "20251231000001" } in dbops.config.ts      # what is applied is not judged any more
+  next: bun scripts/migrate.ts status --on production
+`,
+  ]);
+  expect(readdirSync(migrations)).toEqual(["20251231000000_baseline.sql"]);
+  expect((await drift(["adopt", "--yes"])).stdout).toBe(`${name} is adopted already, from knex: nothing to do\n`);
+  const check = await drift(["check"]);
+  expect([check.exitCode, check.stdout], check.stderr).toEqual([
+    0,
+    `${name} is what migrations/ make of it: 1 applied\n`,
+  ]);
+  // Another database of the same checkout, which has the file already.
+  await sql("drop table schema_migrations; drop schema dbops cascade");
+  const again = await drift(["adopt", "--yes"]);
+  expect([again.exitCode, again.stdout], again.stderr).toEqual([
+    0,
+    `${name} is adopted: 1 version is in schema_migrations
+  next: bun scripts/migrate.ts status --on production
+`,
+  ]);
+  expect(readdirSync(migrations)).toEqual(["20251231000000_baseline.sql"]);
+  expect((await drift(["check"])).exitCode).toBe(0);
+});

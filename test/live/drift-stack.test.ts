@@ -70,7 +70,8 @@ test("a repair makes its backup first; without its values nothing is begun", asy
   await lab.sql(
     "alter table accounts add column nickname text; insert into schema_migrations values ('20251231000000')",
   );
-  const without = await drift(["repair", "--keep", "database", "--yes"], { BACKUP_PASSPHRASE: undefined });
+  const gone = ["--match", "20251231000000=none"];
+  const without = await drift(["repair", "--keep", "database", "--yes", ...gone], { BACKUP_PASSPHRASE: undefined });
   expect([without.exitCode, without.stderr.slice(without.stderr.indexOf("Cannot"))]).toEqual([
     2,
     `Cannot back up the database, and nothing was changed: Cannot work with backups: BACKUP_PASSPHRASE is not set, neither in the environment nor in .env.tpl
@@ -81,7 +82,7 @@ test("a repair makes its backup first; without its values nothing is begun", asy
 `,
   ]);
   expect(await backups()).toEqual([]);
-  const repaired = await drift(["repair", "--keep", "database", "--yes", "--json"]);
+  const repaired = await drift(["repair", "--keep", "database", "--yes", "--json", ...gone]);
   expect([repaired.exitCode, repaired.exitCode === 0 ? "" : repaired.stderr]).toEqual([0, ""]);
   const document = JSON.parse(repaired.stdout) as { before: number; after: number; backup: string };
   expect(document).toMatchObject({ before: 2, after: 0, backup: expect.stringMatching(/^20/) });
@@ -89,6 +90,23 @@ test("a repair makes its backup first; without its values nothing is begun", asy
   expect((await drift(["check"])).exitCode).toBe(0);
   expect(await scratches()).toBe("");
   for (const secret of lab.secrets) expect(repaired.stdout + repaired.stderr + without.stderr).not.toContain(secret);
+});
+
+test("what takes something back is rehearsed as it will be there, though the backup is older than the repair", async () => {
+  await lab.sql("alter table accounts add column shoe_size integer");
+  const repaired = await drift(["repair", "--keep", "files", "--yes"]);
+  expect(repaired.exitCode).toBe(0);
+  expect(repaired.stdout).toMatch(/^ {2}backup: (20[\w-]+) {6}# the way back: bun scripts\/restore\.ts \1$/m);
+  const { exitCode, stdout, stderr } = await lab.migrate(["rehearse", "--json"]);
+  expect([exitCode, exitCode === 0 ? "" : stderr]).toEqual([0, ""]);
+  const { files } = JSON.parse(stdout) as { files: { file: string; locks: { table: string; mode: string }[] }[] };
+  expect(
+    files.map(({ file, locks }) => [file.replace(/^\d+/, ""), locks.map(({ table, mode }) => [table, mode])]),
+  ).toEqual([["_back_to_what_the_files_say.sql", [["public.accounts", "AccessExclusiveLock"]]]]);
+  const file = files[0]!.file;
+  await lab.sql(readFileSync(join(lab.project.directory, "migrations", file), "utf8").split("-- migrate:down")[0]!);
+  await lab.sql(`insert into schema_migrations values ('${file.slice(0, 14)}')`);
+  expect((await drift(["check"])).exitCode).toBe(0);
 });
 
 test("without @supabase/pg-delta the differences are listed", async () => {
@@ -105,7 +123,7 @@ test("without @supabase/pg-delta the differences are listed", async () => {
     `No migration can be made of what differs: @supabase/pg-delta, which writes the statements, is not installed
   |   structure          column public.accounts.birthday: only in the database
   |                        date
-  next: npm install --save-dev --save-exact @supabase/pg-delta@1.0.0-alpha.34
+  next: bun add --dev --exact @supabase/pg-delta@1.0.0-alpha.34
   next: bun scripts/migrate.ts new NAME      # write it by hand, then run this again: what is there by then is noted
   read: docs/runbook/drift-found.md
 `,

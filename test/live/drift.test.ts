@@ -1,6 +1,7 @@
 // scripts/drift.ts check and repair on a real Postgres: every kind of drift made, found, repaired and looked for again; what is refused, and
 // what is said then.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { poll } from "../../scripts/lib/wait.ts";
 import { createDriftLab, type DriftLab, type DriftProject, driftMigrations } from "../lab/drift-project.ts";
 
 setDefaultTimeout(120_000);
@@ -229,6 +230,226 @@ describe.each(Object.entries(cases))("%s", (_, { make, found, words, differences
   });
 });
 
+test("tables of the app that have the columns of another tool's history, or of what lies beside one: no difference", async () => {
+  const project = await lab.project();
+  const tables = `create table reports (id bigint primary key, name text, run_on timestamptz);
+create table order_metadata (key text, value text, created_at timestamptz, updated_at timestamptz);
+create table knex_migrations_lock (index serial primary key, is_locked int);
+create table knex_migrations (id serial primary key, name varchar(255), batch int, migration_time timestamptz);`;
+  await project.write("20260201000000_reports.sql", `-- migrate:up\n${tables}\n\n-- migrate:down\n`);
+  await project.migrate();
+  expect((await check(project)).said).toEqual([]);
+  await project.sql("drop table reports");
+  expect((await check(project)).said).toEqual(["structure: table public.reports: only in migrations/"]);
+});
+
+test("dbmate's own table in another schema than public, with what the app has there, and alone", async () => {
+  const project = await lab.project();
+  await project.write("20260201000000_app.sql", "-- migrate:up\ncreate schema app;\n\n-- migrate:down\n");
+  await project.migrate();
+  await project.sql(
+    `alter table schema_migrations set schema app; alter database ${project.database} set search_path = app, public`,
+  );
+  expect((await check(project)).said).toEqual([]);
+  await project.sql("create table app.more (id int); grant usage on schema app to pg_monitor");
+  expect((await check(project)).said).toEqual([
+    "structure: grant on schema app: only in the database",
+    "structure: table app.more: only in the database",
+  ]);
+});
+
+test("beside a history that was adopted: what is made by hand becomes a migration, and the history stays out of it", async () => {
+  const project = await lab.project();
+  await project.sql(`create table knex_migrations (id serial primary key, name varchar(255), batch int, migration_time timestamptz);
+    create table knex_migrations_lock (index serial primary key, is_locked int);
+    create schema history; create table history.applied (id serial primary key, filename text);
+    create table dbops.adopted_histories (history text primary key, tool text not null, adopted_at timestamptz not null default now());
+    insert into dbops.adopted_histories values ('public.knex_migrations', 'knex'), ('history.applied', 'hand-written');
+    alter table accounts add column nickname text`);
+  expect((await check(project)).said).toEqual(["structure: column public.accounts.nickname: only in the database"]);
+  const other = await lab.copyOf(project);
+  expect((await repair(project, ["--keep", "database"])).after).toBe(0);
+  const file = (await project.files()).at(-1)!;
+  const text = await Bun.file(`${project.directory}/migrations/${file}`).text();
+  expect(text).toContain('ADD COLUMN "nickname" text');
+  expect(text).not.toMatch(/knex|history/);
+  expect((await repair(other, ["--keep", "files"])).after).toBe(1);
+  await other.migrate();
+  expect((await check(other)).said).toEqual([]);
+});
+
+test("two files of one version, of which nothing says which was applied but what builds on it", async () => {
+  const project = await lab.project();
+  await project.sql("delete from dbops.migration_files");
+  const coupons = `${versionOf(orders)}_create_coupons.sql`;
+  await project.write(coupons, "-- migrate:up\ncreate table coupons (id int);\n\n-- migrate:down\n");
+  const both = `${coupons} and ${orders}: both have the version ${versionOf(orders)}`;
+  expect((await check(project)).said).toEqual([
+    `duplicate version: ${both}: dbmate applies the first alone, and fails at the second`,
+  ]);
+  expect((await repair(project)).after).toBe(0);
+  expect(await project.files()).toEqual([accounts, orders, index, expect.stringMatching(/_create_coupons\.sql$/)]);
+});
+
+test("an applied file that nobody can apply any more: nobody is told to correct it", async () => {
+  const project = await lab.project();
+  await project.write(orders, "-- migrate:up\ncreate table orders (id bigint references nobody);\n-- migrate:down\n");
+  const { exitCode, stdout, stderr } = await project.drift(["check"]);
+  expect({ exitCode, stdout, stderr }).toEqual({
+    ...{ exitCode: 3, stdout: "" },
+    stderr: `Cannot apply migrations/${orders} to an empty database: relation "nobody" does not exist (42P01); it is applied in this database: it was edited since, or needs what an empty database does not have
+  | ERROR:  42P01: relation "nobody" does not exist
+  next: git log --patch -- migrations/${orders}
+  read: docs/runbook/edited-migration.md
+`,
+  });
+});
+
+test("of a role that may read the tables of the app alone", async () => {
+  const project = await lab.project();
+  const role = "drift_reader";
+  await project.sql(
+    `create role ${role} login password 'test'; grant select on all tables in schema public to ${role}`,
+  );
+  const url = project.url.replace("app@", `${role}@`);
+  const { exitCode, stdout, stderr } = await project.drift(["check", "--json", "--database-url", url], {
+    PGPASSWORD: "test",
+  });
+  const said = (JSON.parse(stdout) as Found).findings.map(({ what, why }) => `${what}: ${why}`);
+  const text = await project.drift(["check", "--database-url", url], { PGPASSWORD: "test" });
+  expect(text.stdout.split("\n").at(-5)).toBe(
+    `"${role}" may not read dbops.migration_files: whether applied files were edited since cannot be seen.`,
+  );
+  expect([exitCode, said, stderr]).toEqual([
+    3,
+    ["accounts", "orders"].map((table) => `grant on table public.${table}: only in the database`),
+    "",
+  ]);
+});
+
+test("of a history that is another tool's: what to do is to adopt it", async () => {
+  const project = await lab.project();
+  await project.sql("alter table schema_migrations add column dirty boolean not null default false");
+  const { exitCode, stdout } = await project.drift(["check"]);
+  expect([exitCode, stdout.trimEnd().split("\n").slice(1)]).toEqual([
+    3,
+    [
+      "  integer history    schema_migrations: it is a table of golang-migrate",
+      "",
+      "  read: docs/adopt.md",
+      `  next: bun scripts/drift.ts adopt --plan --database-url '${project.url}'`,
+    ],
+  ]);
+});
+
+test("beside somebody who keeps a table from everybody: it waits for a moment, and keeps nobody", async () => {
+  const project = await lab.project();
+  await project.sql("create view v as select * from accounts; create view w as select * from orders");
+  const sql = lab.server.connect({ database: project.database, max: 1, connection: { application_name: "keeper" } });
+  const holder = await sql.reserve();
+  try {
+    await holder`begin`;
+    await holder`lock table orders in access exclusive mode`;
+    const [row] = await holder`select pg_backend_pid() as pid`;
+    const { exitCode, stdout, stderr } = await project.drift(["check"]);
+    expect([exitCode, stdout, stderr]).toEqual([
+      4,
+      "",
+      `Cannot look at the structure: process ${row!.pid} (keeper) keeps orders
+  next: the same command again, once that is over
+  read: docs/runbook/migration-hangs.md
+`,
+    ]);
+  } finally {
+    await holder`rollback`;
+    holder.release();
+    await sql.end();
+  }
+  expect((await check(project)).exitCode).toBe(3);
+});
+
+test("beside somebody who waits for such a table: likewise", async () => {
+  const project = await lab.project();
+  await project.sql("create view w as select * from orders");
+  const open = (name: string) =>
+    lab.server.connect({ database: project.database, max: 1, connection: { application_name: name } });
+  const [reader, changer] = [open("reader"), open("changer")];
+  try {
+    const [holder, waiter] = await Promise.all([reader.reserve(), changer.reserve()]);
+    await holder`begin`;
+    await holder`select from orders`;
+    const [row] = await waiter`select pg_backend_pid() as pid`;
+    const waits = waiter`alter table orders add column later int`.execute();
+    const isWaiting = () => holder`select from pg_locks where pid = ${row!.pid} and not granted`;
+    await poll({ seconds: 30 }, async () => ((await isWaiting()).length > 0 ? true : undefined));
+    const { exitCode, stdout, stderr } = await project.drift(["check"]);
+    expect([exitCode, stdout, stderr]).toEqual([
+      4,
+      "",
+      `Cannot look at the structure: process ${row!.pid} (changer) waits to keep orders
+  next: the same command again, once that is over
+  read: docs/runbook/migration-hangs.md
+`,
+    ]);
+    await holder`rollback`;
+    await waits;
+    holder.release();
+    waiter.release();
+  } finally {
+    await Promise.all([reader.end({ timeout: 0 }), changer.end({ timeout: 0 })]);
+  }
+});
+
+const countries = "20260201000000_create_countries.sql";
+
+test("a file whose table was made by hand, and whose rows nobody has written: nothing is noted, unless it is said", async () => {
+  const project = await lab.project();
+  const text = "create table countries (code text primary key);\ninsert into countries values ('at'), ('ch');";
+  await project.write(countries, `-- migrate:up\n${text}\n\n-- migrate:down\ndrop table countries;\n`);
+  await project.sql("create table countries (code text primary key)");
+  const why = "what it makes of the structure is there, and its version is not; what else it does nobody can see";
+  expect((await check(project)).said).toEqual([`missing version: ${countries}: ${why}`]);
+  const before = await project.everything();
+  const refused = await project.drift(repairWords);
+  expect([refused.exitCode, refused.stdout, refused.stderr]).toEqual([
+    5,
+    "",
+    `Nothing was repaired: the structure that ${countries} makes is there; whether the rest was done nobody can see
+  |   missing version    ${countries}: ${why}
+  |                        INSERT countries
+  next: look for what migrations/${countries} writes; what is missing, write by hand
+  next: the same command with --applied ${countries}      # once all of it is there
+  read: docs/runbook/drift-found.md
+`,
+  ]);
+  const other = await project.drift([...repairWords, "--applied", accounts]);
+  expect([other.exitCode, other.stderr]).toEqual([
+    2,
+    `Cannot run this command: --applied ${accounts} is neither an edited file nor one whose structure is there and whose version is not
+  next: bun scripts/drift.ts check --database-url '${project.url}'
+`,
+  ]);
+  expect(await project.everything()).toBe(before);
+  await project.sql("insert into countries values ('at'), ('ch')");
+  const { repaired, after } = await repair(project, ["--applied", `migrations/${countries}`]);
+  expect({ repaired, after }).toEqual({ repaired: 1, after: 0 });
+  expect((await check(project)).said).toEqual([]);
+});
+
+test("an integer history that by its order alone stands for a file of rows: only where somebody says so", async () => {
+  const project = await lab.project();
+  const rows = "20260101090300_first_account.sql";
+  await project.write(rows, "-- migrate:up\ninsert into accounts (email) values ('a');\n\n-- migrate:down\n");
+  await project.sql("delete from schema_migrations; insert into schema_migrations values ('1'), ('2'), ('3'), ('4')");
+  const refused = await project.drift(repairWords);
+  expect([refused.exitCode, refused.stderr.split("\n")[0]]).toEqual([
+    5,
+    `Nothing was repaired: by their order alone the numbers of schema_migrations stand for ${rows}, which nobody can see in the database`,
+  ]);
+  expect((await repair(project, ["--match", "order"])).after).toBe(0);
+  expect(await rowsOf(project)).toBe(`${allVersions}\n${versionOf(rows)}`);
+});
+
 test("a column that was made by hand, taken back by a migration that does nothing elsewhere", async () => {
   const project = await lab.project();
   const other = await lab.copyOf(project);
@@ -243,7 +464,7 @@ test("a column that was made by hand, taken back by a migration that does nothin
   |                        text
   |   structure          index public.orders_account_id_idx: only in migrations/
   |                        CREATE INDEX orders_account_id_idx ON public.orders USING btree (account_id)
-  next: bun scripts/migrate.ts up
+  next: bun scripts/migrate.ts up --database-url '${project.url}'
   read: docs/runbook/drift-found.md
 `,
   ]);
@@ -260,8 +481,11 @@ test("a plan changes nothing; nor does a repair of what needs none", async () =>
     "alter table accounts add column nickname text; insert into schema_migrations values ('20251231000000')",
   );
   const before = await project.everything();
-  const plan = await project.drift(["repair", "--plan", "--keep", "files"]);
-  const said = plan.stderr.replaceAll(/2026\d{10}/g, "VERSION").replace(/ of .*: 2/, " of DATABASE: 2");
+  const plan = await project.drift(["repair", "--plan", "--keep", "files", "--match", "20251231000000=none"]);
+  const said = plan.stderr
+    .replaceAll(/2026\d{10}/g, "VERSION")
+    .replace(project.url, "URL")
+    .replace(/ of .*: 2/, " of DATABASE: 2");
   expect([plan.exitCode, plan.stdout, said]).toEqual([
     0,
     "Nothing was changed.\n",
@@ -278,7 +502,7 @@ test("a plan changes nothing; nor does a repair of what needs none", async () =>
         | -- LOSES DATA; takes ACCESS EXCLUSIVE
         | ALTER TABLE "public"."accounts" DROP COLUMN "nickname";
 
-The structure stays as it is until bun scripts/migrate.ts up applies them.
+The structure stays as it is until bun scripts/migrate.ts up --database-url 'URL' applies them.
 `,
   ]);
   expect(await project.everything()).toBe(before);

@@ -25,6 +25,8 @@ let unsure: ReturnType<typeof migrateIn>;
 /** One that waits for a lock for a moment only. */
 let hasty: ReturnType<typeof migrateIn>;
 const place = () => `"app" on 127.0.0.1:${server.port}`;
+const byHand = (statement: string) =>
+  `psql --host 127.0.0.1 --port ${server.port} --username app --dbname app --command '${statement}'`;
 
 beforeAll(async () => {
   [server, { directory }] = await Promise.all([startPostgres(), writeProjectFiles()]);
@@ -50,7 +52,9 @@ afterAll(async () => {
   expect(left).toEqual([]);
 });
 beforeEach(async () => {
-  await sql`select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'dbops-migrate'`;
+  // Also what a test has left that failed: the next one would wait for it.
+  await sql`select pg_terminate_backend(pid) from pg_stat_activity
+    where application_name = 'dbops-migrate' or state = 'idle in transaction'`;
   await sql.unsafe("drop schema public cascade; create schema public; drop schema if exists dbops cascade");
 });
 
@@ -194,6 +198,9 @@ test("files that something else has applied get their sum from the next runner; 
   expect(JSON.parse(stdout).counts).toEqual({ applied: 2, edited: 1 });
 });
 
+const ownDbmate = () =>
+  allProcesses().filter((pid) => argvOf(pid).join(" ").includes(`--migrations-dir ${temporary}/`));
+
 describe("killed", () => {
   const none: readonly string[] = [];
   const wait = (number: number) => `select pg_advisory_xact_lock(${number});`;
@@ -218,6 +225,8 @@ describe("killed", () => {
     runner.signal("SIGKILL");
     expect((await runner.end()).exitCode).toBe("SIGKILL");
     expect(await applied()).toEqual([...before]);
+    // Else it would commit what it is at, and that would be well, too.
+    expect(await poll({ seconds: 20 }, async () => ownDbmate().length === 0 || undefined)).toBe(true);
     const next = await migrate.start(["up", "--json"]);
     await letGo();
     const { exitCode, stdout, stderr } = await next.end();
@@ -251,8 +260,10 @@ describe("killed", () => {
     const next = await migrate.run(["up"]);
     expect([next.exitCode, next.stderr]).toEqual([
       3,
-      `Nothing was migrated: migrations/3_index.sql makes the index public.people_id, which is there, left by a run that failed, and not valid
-  next: in psql: drop index concurrently public.people_id;
+      `To apply to ${place()}, oldest first:
+  3_index.sql   without a transaction
+Nothing was migrated: migrations/3_index.sql makes the index public.people_id, which is there, left by a run that failed, and not valid
+  next: ${byHand("drop index concurrently public.people_id;")}
   next: the same command again
   read: docs/runbook/migration-failed.md
 `,
@@ -262,8 +273,6 @@ describe("killed", () => {
     expect([await applied(), await invalid()]).toEqual([["1", "2", "3"], []]);
   });
 
-  const ownDbmate = () =>
-    allProcesses().filter((pid) => argvOf(pid).join(" ").includes(`--migrations-dir ${temporary}/`));
   test.each([
     {
       name: "its session in Postgres",
@@ -395,6 +404,36 @@ describe("a lock that somebody has", () => {
   });
 });
 
+test("what has done a part by then is not tried again, and the message says that it stays", async () => {
+  await writeMigrations(directory, { "1_people.sql": people });
+  await migrate.run(["up"]);
+  const fill =
+    "/* in batches */ do $$ begin insert into people values (7); commit; alter table people add age int; end $$;";
+  await writeMigrations(directory, {
+    "1_people.sql": people,
+    "2_fill.sql": migration(fill, { options: "transaction:false" }),
+    "3_more.sql": migration("create table more (id int);"),
+  });
+  const letGo = await hold("select * from people");
+  const { exitCode, stderr } = await hasty.run(["up"]);
+  await letGo();
+  expect([exitCode, stderr]).toEqual([
+    1,
+    `To apply to ${place()}, oldest first:
+  2_fill.sql   without a transaction
+  3_more.sql
+         applying 2_fill.sql
+Cannot apply migrations/2_fill.sql: canceling statement due to lock timeout (55P03)
+  | applied: none
+  | not one transaction, so what it did until then stays: 2_fill.sql
+  | not applied: 3_more.sql
+  next: the same command again
+  read: docs/runbook/migration-hangs.md
+`,
+  ]);
+  expect([await applied(), [...(await sql`select id from people`)]]).toEqual([["1"], [{ id: 7 }]]);
+});
+
 describe("a statement that fails", () => {
   test("the second of its file, which is taken back whole; with the line of the file", async () => {
     await writeMigrations(directory, {
@@ -429,8 +468,12 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
     ]);
   });
 
-  test.each(["", "if not exists "])("a unique index, CONCURRENTLY %s: never recorded as done", async (clause) => {
-    const index = migration(`create unique index concurrently ${clause}people_email on people (email);`, {
+  const allowed = "-- dbops:allow concurrently-if-not-exists somebody thinks so\n";
+  test.each([
+    ["", ""],
+    ["if not exists ", allowed],
+  ])("a unique index, CONCURRENTLY %s: never recorded as done", async (clause, allow) => {
+    const index = migration(`${allow}create unique index concurrently ${clause}people_email on people (email);`, {
       options: "transaction:false",
     });
     await writeMigrations(directory, {
@@ -445,7 +488,7 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
   | applied: 1_people.sql, 2_twice.sql
   | not one transaction, so what it did until then stays: 3_index.sql
   | left behind, and not valid: public.people_email
-  next: in psql: drop index concurrently public.people_email;
+  next: ${byHand("drop index concurrently public.people_email;")}
   next: correct migrations/3_index.sql
   next: the same command again
   read: docs/runbook/migration-failed.md
@@ -454,7 +497,7 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
     const again = await migrate.run(["up"]);
     expect([again.exitCode, again.stderr]).toEqual([
       3,
-      expect.stringMatching(/^Nothing was migrated: migrations\/3_index.sql makes the index public.people_email, /),
+      expect.stringMatching(/\nNothing was migrated: migrations\/3_index.sql makes the index public.people_email, /),
     ]);
     const status = await migrate.run(["status", "--exit-code", "--json"]);
     expect([status.exitCode, JSON.parse(status.stdout)]).toMatchObject([
@@ -470,6 +513,177 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
       [],
       0,
     ]);
+  });
+});
+
+const concurrent = { options: "transaction:false", down: "drop index concurrently people_id;" };
+const index = migration("create index concurrently people_id on people (id);", concurrent);
+/** It waits for that transaction, and is not valid meanwhile. */
+const isBuilding = () =>
+  until("select from pg_stat_progress_create_index where index_relid <> 0 and phase like 'waiting%'");
+
+describe("an index that is being built CONCURRENTLY", () => {
+  const prepare = async () => {
+    await writeMigrations(directory, { "1_people.sql": people });
+    await migrate.run(["up"]);
+    await writeMigrations(directory, { "1_people.sql": people, "2_index.sql": index });
+    return await hold("insert into people values (1)");
+  };
+
+  test("by another runner: who comes meanwhile waits, and is told to drop nothing", async () => {
+    const letGo = await prepare();
+    const first = await migrate.start(["up"]);
+    await isBuilding();
+    const refused = await migrate.run(["up", "--wait", "0"]);
+    const second = await migrate.start(["up"]);
+    await second.until("is at it: waiting, at most 60 s");
+    await letGo();
+    expect([refused.exitCode, refused.stderr]).toEqual([
+      4,
+      expect.stringMatching(/\nNothing was changed: another runner \(Postgres process \d+, /),
+    ]);
+    const ends = [await first.end(), await second.end()];
+    expect(ends.map(({ exitCode, stdout }) => [exitCode, stdout.split(" to ")[0]])).toEqual([
+      [0, "1 migration applied"],
+      [0, "Another runner has just applied what was pending"],
+    ]);
+    expect([await applied(), await invalid()]).toEqual([["1", "2"], []]);
+  });
+
+  test("by hand, and it is that of a file: it has to be waited for; `status` says who builds it", async () => {
+    const letGo = await prepare();
+    const building = sql.unsafe("create index concurrently people_id on people (id)").execute();
+    await isBuilding();
+    const [builder] = await sql`select pid from pg_stat_progress_create_index`;
+    const { exitCode, stderr } = await migrate.run(["up"]);
+    const { stdout } = await migrate.run(["status"]);
+    const { stdout: document } = await migrate.run(["status", "--json"]);
+    await letGo();
+    await building;
+    expect([exitCode, stderr]).toEqual([
+      4,
+      `To apply to ${place()}, oldest first:
+  2_index.sql   without a transaction
+Nothing was migrated: migrations/2_index.sql makes the index public.people_id, which Postgres process ${builder!.pid} is building just now
+  next: the same command again, when it has ended
+  read: docs/runbook/migration-failed.md
+`,
+    ]);
+    expect(stdout).toEndWith(
+      `\n  public.people_id is not valid yet: Postgres process ${builder!.pid} is building it\n`,
+    );
+    expect(JSON.parse(document)).toMatchObject({ invalidIndexes: [], indexesBeingBuilt: ["public.people_id"] });
+    expect(await applied()).toEqual(["1"]);
+  });
+
+  test("waits for a transaction that reads another table, for as long as that takes, and says for whom", async () => {
+    const letGo = await prepare();
+    await letGo();
+    await sql.unsafe("create table other (id int)");
+    const reader = server.connect({ max: 1, connection: { application_name: "nightly report" } });
+    await reader.unsafe("begin isolation level repeatable read; select * from other");
+    const [{ pid }] = (await reader`select pg_backend_pid() as pid`) as unknown as [{ pid: number }];
+    const runner = await migrate.start(["up"]);
+    await runner.until(
+      new RegExp(
+        `\\n {9}waits for Postgres process ${pid} \\(nightly report, its transaction since [\\d-]+ [\\d:]+ UTC\\), at most 15 min; the app does not\\n`,
+      ),
+    );
+    // Longer than that of everything else.
+    await until(
+      `select where clock_timestamp() > (select xact_start + interval '7 s' from pg_stat_activity where pid = ${pid})`,
+    );
+    await reader.unsafe("commit");
+    await reader.end();
+    const { exitCode, stderr } = await runner.end();
+    expect([exitCode, stderr.match(/waits for/g)]).toEqual([0, ["waits for"]]);
+    expect([await applied(), await invalid()]).toEqual([["1", "2"], []]);
+  });
+
+  test("and cannot be: what it has left is dropped, and the next run does it", async () => {
+    await writeMigrations(directory, {
+      "1_people.sql": people,
+      "2_rows.sql": migration("insert into people values (1);"),
+    });
+    await migrate.run(["up"]);
+    // As if the time for a lock were over, which is 15 minutes: for as long as there is a row in "busy".
+    await sql.unsafe(`create table busy (); insert into busy default values;
+      create function slow(int) returns int immutable language plpgsql as $$ begin
+        if exists (select from public.busy) then
+          raise exception using errcode = '55P03', message = 'canceling statement due to lock timeout';
+        end if;
+        return $1;
+      end $$`);
+    const slow = migration("create index concurrently people_id on people (slow(id));", concurrent);
+    await Bun.write(join(directory, "migrations/3_index.sql"), slow);
+    const failed = await migrate.run(["up"]);
+    const left = await invalid();
+    await sql.unsafe("delete from busy");
+    const again = await migrate.run(["up"]);
+    expect([left, failed.exitCode, failed.stderr]).toEqual([
+      [],
+      1,
+      `To apply to ${place()}, oldest first:
+  3_index.sql   without a transaction
+         applying 3_index.sql
+         drops the index that it could not finish: public.people_id
+Cannot apply migrations/3_index.sql: canceling statement due to lock timeout (55P03)
+  | applied: none
+  | taken back whole: 3_index.sql
+  next: the same command again
+  read: docs/runbook/migration-hangs.md
+`,
+    ]);
+    expect([again.exitCode, await applied(), await invalid()]).toEqual([0, ["1", "2", "3"], []]);
+  });
+});
+
+describe("an index that is dropped CONCURRENTLY, interrupted: the same command again drops the rest of it", () => {
+  const inUse = async (files: Readonly<Record<string, string>>) => {
+    await writeMigrations(directory, { "1_people.sql": people, "2_index.sql": index });
+    await migrate.run(["up"]);
+    await writeMigrations(directory, { "1_people.sql": people, "2_index.sql": index, ...files });
+    return await hold("insert into people values (1)");
+  };
+
+  test("up", async () => {
+    const letGo = await inUse({ "3_drop.sql": migration("drop index concurrently people_id;", concurrent) });
+    const runner = await migrate.start(["up"]);
+    await runner.until("waits for Postgres process ");
+    const half = await invalid();
+    runner.signal("SIGINT");
+    const { exitCode, stderr } = await runner.end();
+    await letGo();
+    const again = await migrate.run(["up"]);
+    expect([half, exitCode, stderr.slice(stderr.indexOf("Interrupted"))]).toEqual([
+      ["people_id"],
+      130,
+      `Interrupted: by SIGINT, while migrations were applied
+  | applied: none
+  | not one transaction, so what it did until then stays: 3_drop.sql
+  next: the same command again
+`,
+    ]);
+    expect([again.exitCode, await applied(), await invalid()]).toEqual([0, ["1", "2", "3"], []]);
+  });
+
+  test("down", async () => {
+    const letGo = await inUse({});
+    const runner = await migrate.start(["down", "--lose-data"]);
+    await isBlocked();
+    runner.signal("SIGINT");
+    const { exitCode, stderr } = await runner.end();
+    const half = await invalid();
+    await letGo();
+    const again = await migrate.run(["down", "--lose-data"]);
+    expect([half, exitCode, stderr.slice(stderr.indexOf("Interrupted"))]).toEqual([
+      ["people_id"],
+      130,
+      `Interrupted: by SIGINT; it is not one transaction: what it did until then stays
+  next: the same command again
+`,
+    ]);
+    expect([again.exitCode, await applied(), await invalid()]).toEqual([0, ["1"], []]);
   });
 });
 
@@ -518,13 +732,31 @@ describe("down", () => {
       "2_more.sql": migration("create table more ();", { down: "drop table more;" }),
     });
     await migrate.run(["up"]);
-    const asked = await unsure.run(["down"]);
+    const warning = `This takes back migrations/2_more.sql on ${place()}:
+  | drop table more;
+What it drops is lost, with all that was written since; and the app that runs may need it.
+Forward is safer: bun scripts/migrate.ts new NAME
+`;
+    const asked = await unsure.run(["down", "--lose-data"]);
     expect([asked.exitCode, asked.stderr]).toEqual([
       5,
-      expect.stringContaining("  | This takes back migrations/2_more.sql on "),
+      `${warning}Nothing was changed: this needs --yes where there is no terminal to ask on
+  | This takes back migrations/2_more.sql on ${place()}.
+  next: the same command with --yes
+`,
     ]);
-    const { exitCode, stdout } = await migrate.run(["down"]);
-    expect([exitCode, stdout]).toEqual([0, `Taken back on ${place()}: migrations/2_more.sql\n`]);
+    const hurried = await migrate.run(["down"]);
+    expect([hurried.exitCode, hurried.stderr]).toEqual([
+      5,
+      `${warning}Nothing was taken back: what it drops of ${place()} is lost, and nobody has said that it may be
+  next: bun scripts/migrate.ts new NAME      # forward
+  next: the same command with --lose-data
+  read: docs/migrations.md
+`,
+    ]);
+    expect(await applied()).toEqual(["1", "2"]);
+    const { exitCode, stdout, stderr } = await migrate.run(["down", "--lose-data"]);
+    expect([exitCode, stdout, stderr]).toEqual([0, `Taken back on ${place()}: migrations/2_more.sql\n`, warning]);
     expect([await applied(), await recorded(), [...(await sql`select to_regclass('more') as more`)]]).toEqual([
       ["1"],
       ["1"],
@@ -547,12 +779,65 @@ describe("down", () => {
     expect(await applied()).toEqual(["1", "2"]);
   });
 
+  test("refuses where there is no statement, and where a part of them would stay", async () => {
+    const down = "/* there is no way back */";
+    await writeMigrations(directory, { "1_people.sql": migration("create table people (id int);", { down }) });
+    await migrate.run(["up"]);
+    const nothing = await migrate.run(["down", "--lose-data"]);
+    const half = migration("create table people (id int);", { down: "drop table people; commit; select nope;" });
+    await writeMigrations(directory, { "1_people.sql": half });
+    const byHalf = await migrate.run(["down", "--lose-data"]);
+    expect([nothing, byHalf].map(({ exitCode, stderr }) => [exitCode, stderr.split("\n")[0]])).toEqual([
+      [5, 'Nothing was taken back: migrations/1_people.sql has nothing under "-- migrate:down"'],
+      [2, "Nothing was taken back: 1_people.sql does what dbmate would not apply as it looks"],
+    ]);
+    expect([await applied(), await recorded()]).toEqual([["1"], ["1"]]);
+  });
+
+  test("interrupted, it takes nothing back", async () => {
+    const down = "drop table people;\nselect pg_sleep(60);";
+    await writeMigrations(directory, { "1_people.sql": migration("create table people (id int);", { down }) });
+    await migrate.run(["up"]);
+    const runner = await migrate.start(["down", "--lose-data"]);
+    await sleeps();
+    runner.signal("SIGINT");
+    const { exitCode, stderr } = await runner.end();
+    expect([exitCode, stderr.slice(stderr.indexOf("Interrupted"))]).toEqual([
+      130,
+      "Interrupted: by SIGINT; nothing of it was taken back\n  next: the same command again\n",
+    ]);
+    expect([await applied(), [...(await sql`select from people`)]]).toEqual([["1"], []]);
+  });
+
+  test("interrupted when it is done, it says so", async () => {
+    const down = "select pg_advisory_xact_lock(1);\ndrop table people;";
+    await writeMigrations(directory, { "1_people.sql": migration("create table people (id int);", { down }) });
+    await migrate.run(["up"]);
+    const letGo = await hold("select pg_advisory_xact_lock(1)");
+    const runner = await migrate.start(["down", "--lose-data"]);
+    await isBlocked();
+    // As if dbmate's session were not gone yet, so that it is still looking.
+    const left = server.connect({ max: 1, connection: { application_name: "dbops-migrate" } });
+    await left`select 1`;
+    await letGo();
+    await until("select where to_regclass('people') is null");
+    runner.signal("SIGINT");
+    const { exitCode, stdout, stderr } = await runner.end();
+    await left.end();
+    expect([exitCode, stdout, stderr.slice(stderr.indexOf("Interrupted"))]).toEqual([
+      130,
+      "",
+      "Interrupted: by SIGINT; migrations/1_people.sql is taken back all the same\n",
+    ]);
+    expect([await applied(), await recorded()]).toEqual([[], []]);
+  });
+
   test("one that fails takes nothing back, and says where", async () => {
     await writeMigrations(directory, {
       "1_people.sql": migration("create table people ();", { down: "drop table people;\ndrop table people;" }),
     });
     await migrate.run(["up"]);
-    const { exitCode, stderr } = await migrate.run(["down"]);
+    const { exitCode, stderr } = await migrate.run(["down", "--lose-data"]);
     expect([exitCode, stderr]).toEqual([
       1,
       expect.stringContaining('table "people" does not exist (42P01); nothing of it was taken back\n'),

@@ -24,7 +24,18 @@ beforeAll(async () => {
   await lab.project.compose(["run", "--rm", "migrations"]);
   await lab.sql(`create table readings as select g as id, g % 10 as kind, md5(g::text) as text from generate_series(1, ${rows}) g;
     alter table readings add primary key (id); create table orders (id int primary key, reading int);
-    insert into orders select g, g from generate_series(1, 500) g; create view shown as select kind from readings; analyze;`);
+    insert into orders select g, g from generate_series(1, 500) g; create view shown as select kind from readings; analyze;
+    create function hidden() returns trigger language plpgsql as $$ begin execute 'al' || 'ter role dbops_app set work_mem = ''7MB'''; return null; end $$;
+    create table watched (id int); create trigger hidden after insert on watched for each row execute function hidden();
+    create extension postgres_fdw; create server live foreign data wrapper postgres_fdw options (dbname 'dbops_app');
+    create user mapping for dbops_app server live options (user 'dbops_app'); create foreign table elsewhere (id int, reading int) server live options (table_name 'orders');
+    create extension dblink; create table told (id int); create function tell() returns trigger language plpgsql as
+      $$ begin perform dblink_exec('dbname=dbops_app user=dbops_app', 'insert into orders values (0, 0)'); return null; end $$;
+    create trigger tell after insert on told for each row execute function tell()`);
+  // Both would reach the live database.
+  await lab.sql(
+    "begin; insert into told values (1); rollback; insert into elsewhere values (-1, -1); delete from orders where id < 1",
+  );
   const made = await lab.backup(["--json"]);
   backup = (JSON.parse(made.stdout) as { id: string }).id;
   // The backup does not know this one.
@@ -107,6 +118,15 @@ test("a backup that has all of them: nothing to do but to say so", async () => {
   ]);
 });
 
+test("the live database has all that the backup lacks: nothing to do either", async () => {
+  const { exitCode, stdout, stderr } = await rehearse();
+  expect([exitCode, still(stdout), stderr]).toEqual([
+    0,
+    "Nothing to rehearse: the live database has all files of migrations/; of these, the backup BACKUP lacks 20990101000000_early.sql\n",
+    "",
+  ]);
+});
+
 test("the plan, and nothing is done", async () => {
   await pending({ "20990102000000_wide": section("alter table readings alter column id type bigint;") });
   await untouched(async () => {
@@ -116,7 +136,7 @@ test("the plan, and nothing is done", async () => {
       `Rehearsal of 2 migrations with backup BACKUP, as it was SOON ago
   on this machine, beside "dbops_app", which is not touched
   1. restore into a new database "dbops_app_rehearse_TIME"; it takes about ROOM of disk
-  2. check it: 6 tables, row by row counted
+  2. check it: 8 tables, row by row counted
   3. apply 20990101000000_early.sql, which the live database has already
   4. apply 20990102000000_wide.sql
   5. remove that database
@@ -181,12 +201,20 @@ test("what each kind of change does: locks, for how long, rows written anew, siz
     ]);
     const wide = found.files[1];
     const [orders, readings, , shown] = wide.locks.map(({ seconds }: { seconds: number }) => seconds);
-    // Each is held from its statement to the commit.
-    expect([shown > readings, readings > orders, wide.seconds >= shown]).toEqual([true, true, true]);
+    // Each is held from its statement to the commit; the view is gone in no time.
+    expect([shown >= readings, readings > orders, wide.seconds >= shown]).toEqual([true, true, true]);
     const grown = found.files[2].tables[0];
     expect([grown.table, grown.bytes > 1e6, found.files[2].bytes > 1e6]).toEqual(["public.readings", true, true]);
     expect(found.files[6].tables.map(({ table }: { table: string }) => table)).toContain("public.later");
   });
+});
+
+test("the live database is gone: the files that the backup lacks are tried all the same", async () => {
+  await lab.sql("alter database dbops_app rename to dbops_gone", "postgres");
+  const { exitCode, stdout, stderr } = await rehearse(["--json"]);
+  await lab.sql("alter database dbops_gone rename to dbops_app", "postgres");
+  expect([exitCode, JSON.parse(stdout || "{}").files?.length], stderr).toEqual([0, 1]);
+  expect(stderr).toContain("warning: the live database does not say what it has: all of these count\n");
 });
 
 test("above the limits: exit 3, which file, which table, which figure, and what to write instead", async () => {
@@ -239,13 +267,32 @@ test("a file that fails on the data of production: its line, what was measured b
   });
 });
 
-test("two statements without a transaction fail here as they would with dbmate", async () => {
+test("what `up` refuses is refused here, beside and in a container", async () => {
   const two = "create index concurrently one on readings (kind);\ncreate index concurrently two on readings (text);";
-  await pending({ "20990102000000_two": section(two, " transaction:false") });
+  await pending({
+    "20990102000000_two": section(two, " transaction:false"),
+    "20990102000001_half": section("create table half (id int);\ncommit;\nselect nope;"),
+  });
+  for (const words of [[], ["--in-container"], ["--plan"]]) {
+    const { exitCode, stdout, stderr } = await rehearse(words);
+    expect([exitCode, stdout, failureIn(stderr)]).toEqual([
+      2,
+      "",
+      `Cannot rehearse: 20990102000000_two.sql, 20990102000001_half.sql do what dbmate would not apply as it looks
+  | 20990102000000_two.sql:3: when this statement fails, the one before it stays, and the file cannot be applied again (several-without-transaction)
+  | 20990102000001_half.sql:3: COMMIT ends or nests the transaction of dbmate (transaction-control)
+  next: bun scripts/migrate.ts lint migrations/20990102000000_two.sql migrations/20990102000001_half.sql
+  read: docs/migrations.md`,
+    ]);
+  }
+});
+
+test("what cannot run in a transaction fails here as it would with dbmate", async () => {
+  await pending({ "20990102000000_one": section("create index concurrently one on readings (kind);") });
   const { exitCode, stderr } = await rehearse();
   expect([exitCode, failureIn(stderr).split("\n")[0]]).toEqual([
     3,
-    "Cannot apply migrations/20990102000000_two.sql:2: CREATE INDEX CONCURRENTLY cannot run inside a transaction block (25001)",
+    "Cannot apply migrations/20990102000000_one.sql:2: CREATE INDEX CONCURRENTLY cannot run inside a transaction block (25001)",
   ]);
 });
 
@@ -266,6 +313,47 @@ test("a change of more than the database: not beside the live one", async () => 
   | migrations/20990102000000_role.sql:3: CREATE ROLE
   | migrations/20990102000001_setting.sql:2: alter database
   next: bun scripts/migrate.ts rehearse --in-container
+  read: docs/rehearse.md`,
+    ]);
+  });
+});
+
+test.each([
+  ["a trigger that was there", section("select 1;\ninsert into watched values (1);"), ":3"],
+  ["the same without a transaction", section("insert into watched values (1);", " transaction:false"), ":2"],
+  ["a text that is put together", section("do $$ begin execute 'al' || 'ter role dbops_app reset all'; end $$;"), ":2"],
+  [
+    "what is deferred to the commit",
+    section(
+      "create table late (id int);\ncreate constraint trigger late after insert on late\n  initially deferred for each row execute function hidden();\ninsert into late values (1);",
+    ),
+    "",
+  ],
+])("%s changes more than the database: taken back, and not beside the live one", async (_, text, line) => {
+  await pending({ "20990102000000_hidden": text });
+  await untouched(async () => {
+    const { exitCode, stdout, stderr } = await rehearse();
+    expect([exitCode, stdout, failureIn(stderr)]).toEqual([
+      3,
+      "",
+      `Cannot rehearse migrations/20990102000000_hidden.sql${line} beside the live database: it changes more than the database that it is run in (pg_db_role_setting), and was taken back; "dbops_app" was not touched
+  next: bun scripts/migrate.ts rehearse --in-container
+  read: docs/rehearse.md`,
+    ]);
+  });
+});
+
+test.each([
+  ["a foreign table", "insert into elsewhere values (501, 1);"],
+  ["a trigger with dblink()", "insert into told values (1);"],
+])("%s reaches no other server", async (_, sql) => {
+  await pending({ "20990102000000_elsewhere": section(`select 1;\n${sql}`) });
+  await untouched(async () => {
+    const { exitCode, stderr } = await rehearse();
+    expect([exitCode, failureIn(stderr)]).toEqual([
+      3,
+      `Cannot rehearse migrations/20990102000000_elsewhere.sql:3: it uses another server, and no rehearsal reaches one; "dbops_app" was not touched
+  next: put what is about the other server into a file of its own, and apply that without a rehearsal
   read: docs/rehearse.md`,
     ]);
   });
@@ -352,6 +440,14 @@ test("one at a time; a restore does not wait for it; and one that was killed is 
       .replace(/since .*/, "since …")
       .split("\n")[0],
   ]).toEqual([4, "Nothing was changed: another rehearsal of dbops_app is at work, since …"]);
+  const planned = await rehearse(["--plan"]);
+  expect([planned.exitCode, planned.stdout.split("\n").slice(2)]).toEqual([
+    0,
+    expect.arrayContaining([
+      expect.stringMatching(/^ {2}1\. restore into a new database/),
+      "  warning: another rehearsal of it is at work, and there can only be one",
+    ]),
+  ]);
   const during = await lab.restore(["--clean"]);
   expect([during.exitCode, during.stdout]).toEqual([0, "Nothing to remove\n"]);
   sendSignal(program.pid, "SIGKILL");
@@ -360,7 +456,7 @@ test("one at a time; a restore does not wait for it; and one that was killed is 
   await pending({ "20990102000000_quick": section("select 1;") });
   const isPlanned = async () => {
     const { exitCode, stdout } = await rehearse(["--plan"]);
-    return exitCode === 0 ? stdout : undefined;
+    return exitCode === 0 && !stdout.includes("at work") ? stdout : undefined;
   };
   const plan = await poll({ seconds: 20, everyMilliseconds: 200 }, isPlanned);
   expect(plan).toContain(`\n  1. remove "${database}", left by a rehearsal that was cut off\n`);

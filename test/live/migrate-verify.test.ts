@@ -338,7 +338,7 @@ describe("verify", () => {
     const json = await onServer(["verify", "--json", "--base", "main"]);
     expect(JSON.parse(json.stdout)).toEqual({
       ...{ equal: true, files: 5, schema: same },
-      increment: { ...same, base, added: 1, outOfOrder: [], changed: [] },
+      increment: { ...same, base, added: 1, outOfOrder: [], changed: [], otherRows: [] },
       seconds: { files: expect.any(Number), schema: expect.any(Number), increment: expect.any(Number) },
     });
     expect(await scratchDatabases()).toBe("0");
@@ -356,6 +356,74 @@ describe("verify", () => {
     expect([good.exitCode, good.exitCode ? said(good) : ""]).toEqual([0, ""]);
     expect(good.stdout).toContain(" with 2 more, and migrations/schema.sql make the same");
     expect(schema()).toContain("CREATE POLICY own ON public.sessions TO auditor, clerk USING (true);");
+  });
+
+  test("and on a server that stays: as often as they are wanted, and none is left there", async () => {
+    const roles = async () =>
+      (
+        await project.compose(["exec", "-T", "postgres", "psql", "-U", "dbops_app", "-d", "dbops_app", "-qtA"], {
+          stdin: "select rolname from pg_roles where rolname !~ '^pg_' order by 1",
+        })
+      ).stdout.trim();
+    const before = await roles();
+    await git("switch", "--quiet", "--force-create", "base");
+    await migration(
+      "20270101000000_role",
+      'create role auditor; grant select on accounts to auditor;\ndo $$ begin create user "The Clerk"; end $$;',
+    );
+    expect((await onServer(["dump"])).exitCode).toBe(0);
+    await commit("roles");
+    await branchWith("20270101000001_policy", 'create policy own on sessions to auditor, "The Clerk" using (true);');
+    const good = await onServer(["verify", "--base", "base"]);
+    expect([good.exitCode, good.exitCode ? said(good) : ""]).toEqual([0, ""]);
+    expect(good.stdout).toContain(" with 1 more, and migrations/schema.sql make the same");
+    expect(await roles()).toBe(before);
+    expect(await scratchDatabases()).toBe("0");
+  });
+
+  test("a role that is on such a server already, or is made there by somebody else meanwhile, is left alone", async () => {
+    const server = async (stdin: string) => {
+      const words = ["exec", "-T", "postgres", "psql", "-U", "dbops_app", "-d", "dbops_app", "-qtA"];
+      return (await project.compose(words, { stdin })).stdout.trim();
+    };
+    await server('create role "The Clerk"');
+    const taken = [
+      'Cannot apply migrations/20270101000000_role.sql: role "The Clerk" already exists (42710)',
+      '  | ERROR:  42710: role "The Clerk" already exists',
+      "  next: the same command without --scratch-url      # in a container no role is in the way",
+      '  next: drop role "The Clerk"      # on that server, if nobody needs it there',
+      "  read: docs/runbook/migration-failed.md",
+    ].join("\n");
+    try {
+      await migration("20270101000000_role", 'create role auditor;\ncreate user "The Clerk";');
+      const failed = await onServer(["dump"]);
+      expect([failed.exitCode, said(failed)]).toEqual([3, taken]);
+      // Somebody else's session makes it, while the one of the migrations is at it.
+      await server('drop role "The Clerk"');
+      await migration(
+        "20270101000000_role",
+        `create extension dblink;
+do $$ begin perform dblink_exec(format('dbname=%s user=%s', current_database(), current_user), 'create role "The Clerk"'); end $$;
+create user "The Clerk";`,
+      );
+      const meanwhile = await onServer(["dump"]);
+      expect([meanwhile.exitCode, said(meanwhile)]).toEqual([3, taken]);
+      expect(await server("select rolname from pg_roles where rolname in ('auditor', 'The Clerk')")).toBe("The Clerk");
+      // One that is in use elsewhere by then.
+      await migration("20270101000000_role", "create extension dblink; create role auditor;");
+      await migration(
+        "20270101000001_use",
+        "select dblink_exec('dbname=dbops_app user=dbops_app', 'create table used (); grant select on used to auditor');",
+      );
+      const used = await onServer(["dump"]);
+      expect([used.exitCode, said(used)]).toEqual([
+        0,
+        `         warning: a role that a migration has made stays on ${new URL(url).host}: role "auditor" cannot be dropped because some objects depend on it`,
+      ]);
+    } finally {
+      await server('drop table if exists used; drop role if exists "The Clerk", auditor');
+    }
+    expect(await scratchDatabases()).toBe("0");
   });
 
   test("line ends of Windows make no difference", async () => {
@@ -473,6 +541,119 @@ describe("verify", () => {
     ]);
   });
 
+  /** As if it had been merged. */
+  const merged = async (name: string, up: string): Promise<string> => {
+    await migration(name, up);
+    expect((await onServer(["dump"])).exitCode).toBe(0);
+    await commit(name);
+    return `${await git("rev-parse", "--abbrev-ref", "HEAD")} (${(await git("rev-parse", "HEAD")).slice(0, 7)})`;
+  };
+  const countries = "20270101000000_countries";
+  const germany = "create table countries (code text primary key);\ninsert into countries values ('de');";
+
+  test("a file that builds on rows which an earlier one has written", async () => {
+    const main = await merged(countries, germany);
+    await branchWith(
+      "20270101000001_cities",
+      "create table cities (code text references countries); insert into cities values ('de');",
+    );
+    const good = await onServer(["verify", "--base", "main"]);
+    expect([good.exitCode, good.stdout, said(good)]).toEqual([
+      0,
+      `Good: 6 files, a database of ${main} with 1 more, and migrations/schema.sql make the same\n`,
+      "",
+    ]);
+  });
+
+  test("a file that was edited after it was merged, and writes other rows, or gives other rights", async () => {
+    const main = await merged(countries, `${germany}\ngrant select on countries to pg_monitor;`);
+    await git("switch", "--quiet", "--force-create", "work");
+    const grant = "grant select on countries to pg_monitor;";
+    await migration(
+      countries,
+      `-- Only the form is another one.\n${germany.toUpperCase().replace("'DE'", "'de'")}${grant}`,
+    );
+    const good = await onServer(["verify", "--base", "main"]);
+    expect([good.exitCode, said(good)]).toEqual([
+      0,
+      `         migrations/${countries}.sql is another one in ${main}, and makes the same`,
+    ]);
+    await migration(countries, `${germany.replace("'de'", "'de'), ('fr'")}${grant}`);
+    const commitOfMain = main.slice(-8, -1);
+    const next = [
+      `  next: git checkout ${commitOfMain} -- migrations/${countries}.sql`,
+      "  next: bun scripts/migrate.ts new NAME      # what is to be different goes into a new file",
+      "  read: docs/migrations.md",
+    ];
+    const failed = await onServer(["verify", "--base", "main"]);
+    expect([failed.exitCode, said(failed)]).toEqual([
+      3,
+      [
+        "The migrations do not make one and the same schema: 1 difference",
+        `  | a database of ${main}, migrated, is not what a new one is:`,
+        `  | edited      migrations/${countries}.sql: not the one of ${main}, and writes other rows`,
+        ...next,
+      ].join("\n"),
+    ]);
+    await migration(countries, `${germany}grant all on countries to public;`);
+    const rights = await onServer(["verify", "--base", "main"]);
+    expect([rights.exitCode, said(rights)]).toEqual([
+      3,
+      [
+        "The migrations do not make one and the same schema: 1 difference",
+        `  | a database of ${main}, migrated, is not what a new one is:`,
+        `  | edited      migrations/${countries}.sql: not the one of ${main}`,
+        "  | changed     grant on table public.countries",
+        "  |             a new database:",
+        "  |               PUBLIC: DELETE, INSERT, MAINTAIN, REFERENCES, SELECT, TRIGGER, TRUNCATE, UPDATE",
+        `  |             a database of ${main}, migrated:`,
+        "  |               pg_monitor: SELECT",
+        ...next,
+      ].join("\n"),
+    ]);
+  });
+
+  test("main with two files of one version, and with one that dbmate cannot read: the branch that mends it is good", async () => {
+    await migration("20270101000000_countries", germany);
+    await migration("20270101000000_late", "create table late (id int);");
+    await project.write("migrations/20270101000001_empty.sql", "");
+    await commit("main, broken");
+    const main = `main (${(await git("rev-parse", "HEAD")).slice(0, 7)})`;
+    await git("switch", "--quiet", "--force-create", "work");
+    await git("mv", "migrations/20270101000000_late.sql", "migrations/20270101000002_late.sql");
+    await migration("20270101000001_empty", "create table full_one (id int);");
+    expect((await onServer(["dump"])).exitCode).toBe(0);
+    const good = await onServer(["verify", "--base", "main"]);
+    expect([good.exitCode, good.stdout, said(good)]).toEqual([
+      0,
+      `Good: 7 files, a database of ${main} with 2 more, and migrations/schema.sql make the same\n`,
+      "",
+    ]);
+  });
+
+  test("main whose files cannot be applied as they are there", async () => {
+    await migration("20270101000000_broken", "create table full_one (id int);\ninsert into nowhere values (1);");
+    await commit("main, broken");
+    const main = `main (${(await git("rev-parse", "HEAD")).slice(0, 7)})`;
+    await git("switch", "--quiet", "--force-create", "work");
+    await migration("20270101000000_broken", "create table full_one (id int);");
+    expect((await onServer(["dump"])).exitCode).toBe(0);
+    const failed = await onServer(["verify", "--base", "main"]);
+    expect([failed.exitCode, said(failed)]).toEqual([
+      3,
+      [
+        `Cannot apply migrations/20270101000000_broken.sql:3 as it is in ${main}: relation "nowhere" does not exist (42P01)`,
+        '  | ERROR:  42P01: relation "nowhere" does not exist',
+        "  | LINE 3: insert into nowhere values (1);",
+        "  |                     ^",
+        "  next: the same command with --base REF, another commit",
+        "  next: the same command with --no-incremental",
+        "  read: docs/runbook/migration-failed.md",
+      ].join("\n"),
+    ]);
+    expect((await onServer(["verify", "--no-incremental"])).exitCode).toBe(0);
+  });
+
   test("a file that is older than what main has, and one that main has and nobody else", async () => {
     const main = (await git("rev-parse", "HEAD")).slice(0, 7);
     await branchWith("20250101000000_late", "create table late (id int);");
@@ -534,7 +715,7 @@ describe("verify", () => {
     expect([failed.exitCode, said(failed)]).toEqual([
       2,
       [
-        'Cannot find the schema to begin from: git knows no commit "nowhere" here',
+        'Cannot find the migrations to begin from: git knows no commit "nowhere" here',
         "  next: git fetch origin",
         without,
       ].join("\n"),
@@ -545,7 +726,7 @@ describe("verify", () => {
     const outside = await onServer(["verify"], { GIT_DIR: join(folder, "nowhere") });
     expect([outside.exitCode, said(outside)]).toEqual([
       2,
-      ["Cannot find the schema to begin from: this is no git repository", without].join("\n"),
+      ["Cannot find the migrations to begin from: this is no git repository", without].join("\n"),
     ]);
     await git("remote", "rename", "origin", "elsewhere");
     try {
@@ -553,7 +734,7 @@ describe("verify", () => {
       expect([alone.exitCode, said(alone)]).toEqual([
         2,
         [
-          "Cannot find the schema to begin from: git knows no default branch of origin here",
+          "Cannot find the migrations to begin from: git knows no default branch of origin here",
           "  next: git fetch origin",
           "  next: the same command with --base REF",
           without,
@@ -585,7 +766,7 @@ describe("verify", () => {
     expect([cut.exitCode, said(cut)]).toEqual([
       2,
       [
-        "Cannot find the schema to begin from: git does not see where HEAD and origin/main part",
+        "Cannot find the migrations to begin from: git does not see where HEAD and origin/main part",
         "  next: git fetch --unshallow origin",
         without,
       ].join("\n"),
@@ -593,7 +774,7 @@ describe("verify", () => {
     rmSync(shallow, { recursive: true });
   });
 
-  test("a commit from before there was a schema.sql", async () => {
+  test("a commit from before there were migrations", async () => {
     await git("switch", "--quiet", "--orphan", "older");
     await project.write("README.md", "nothing");
     await git("add", "README.md");
@@ -605,7 +786,7 @@ describe("verify", () => {
     expect([good.exitCode, good.stdout, said(good)]).toEqual([
       0,
       "Good: 4 files and migrations/schema.sql make the same\n",
-      `         ${older} (${older.slice(0, 7)}) has no migrations/schema.sql yet: there is no older database to begin from`,
+      `         ${older} (${older.slice(0, 7)}) has no migrations yet: there is no older database to begin from`,
     ]);
   });
 

@@ -99,7 +99,9 @@ test("a day: new, up, status, down; each says what it does, and twice is harmles
       { version, file: `${version}_add_gro_e.sql`, state: "applied" },
     ],
     counts: { applied: 2 },
+    withoutSum: [],
     invalidIndexes: [],
+    indexesBeingBuilt: [],
   });
   const down = await migrate.run(["down", "--yes", "--json"]);
   expect(JSON.parse(down.stdout)).toEqual({
@@ -146,17 +148,113 @@ test("an error has its line in the file, and what was applied stays", async () =
   expect(await applied()).toBe("1");
 });
 
+test("a program gets what was applied and what was not; what Compose's own service has applied is counted by `status`", async () => {
+  await writeMigrations(project.directory, { "1_people.sql": people });
+  await project.compose(["run", "--rm", "--no-deps", "--no-TTY", "migrations"]);
+  await project.write("migrations/2_more.sql", migration("create table more (id int);"));
+  await project.write("migrations/3_bad.sql", migration("select oops;"));
+  await project.write("migrations/4_last.sql", migration("select 1;"));
+  const status = await migrate.run(["status", "--json"]);
+  expect(JSON.parse(status.stdout)).toMatchObject({ counts: { applied: 1, pending: 3 }, withoutSum: ["1"] });
+  const { exitCode, stdout } = await migrate.run(["up", "--json"]);
+  expect([exitCode, JSON.parse(stdout).error.facts]).toEqual([
+    1,
+    {
+      applied: ["2_more.sql"],
+      failed: { file: "3_bad.sql", line: 4, isTakenBack: true },
+      notApplied: ["4_last.sql"],
+      notValid: [],
+    },
+  ]);
+  const then = await migrate.run(["status", "--json"]);
+  expect(JSON.parse(then.stdout)).toMatchObject({ counts: { applied: 2, pending: 2 }, withoutSum: [] });
+});
+
+test("what dbmate would not apply as it looks is not begun", async () => {
+  await writeMigrations(project.directory, {
+    "1_people.sql": people,
+    "2_half.sql": migration("insert into people values (1); commit;\ninsert into people values (2);"),
+    "3_two.sql": migration("analyze people;\nanalyze;", { options: "transaction:false" }),
+  });
+  const says = `  | 2_half.sql:4: COMMIT ends or nests the transaction of dbmate (transaction-control)
+  | 3_two.sql:5: when this statement fails, the one before it stays, and the file cannot be applied again (several-without-transaction)
+  next: bun scripts/migrate.ts lint migrations/2_half.sql migrations/3_two.sql
+  read: docs/migrations.md
+`;
+  for (const words of [["up"], ["up", "--plan"]]) {
+    const { exitCode, stdout, stderr } = await migrate.run(words);
+    expect([exitCode, stdout, stderr]).toEqual([
+      2,
+      "",
+      `Nothing was migrated: 2_half.sql, 3_two.sql do what dbmate would not apply as it looks\n${says}`,
+    ]);
+  }
+  expect(await sql("select to_regclass('people'), to_regnamespace('dbops')")).toBe("|");
+  const lint = await migrate.run(["lint", "--no-squawk", "migrations/2_half.sql", "migrations/3_two.sql"]);
+  expect([lint.exitCode, lint.stdout]).toEqual([3, expect.stringContaining("transaction-control")]);
+});
+
+test("an index that could not be built: the command that it names is one", async () => {
+  await writeMigrations(project.directory, {
+    "1_people.sql": people,
+    "2_twice.sql": migration("insert into people values (1), (1);"),
+    "3_index.sql": migration('create unique index concurrently "people\'s" on people (id);', {
+      options: "transaction:false",
+    }),
+  });
+  const { exitCode, stdout } = await migrate.run(["up", "--json"]);
+  const { next } = JSON.parse(stdout).error as { next: string[] };
+  expect([exitCode, next]).toEqual([
+    1,
+    [
+      `docker compose exec postgres psql --username dbops_app --dbname dbops_app --command 'drop index concurrently public."people'\\''s";'`,
+      "correct migrations/3_index.sql",
+      "the same command again",
+    ],
+  ]);
+  await run({ argv: ["sh", "-c", next[0]!], directory: project.directory, environment });
+  expect(await sql("select 'invalid' from pg_index where not indisvalid")).toBe("");
+  await sql("delete from people");
+  expect((await migrate.run(["up"])).exitCode).toBe(0);
+});
+
+test("an index CONCURRENTLY waits for a report that takes longer than any other lock may, and says for whom", async () => {
+  await writeMigrations(project.directory, { "1_people.sql": people });
+  await migrate.run(["up"]);
+  const index = migration("create index concurrently people_id on people (id);", { options: "transaction:false" });
+  await project.write("migrations/2_index.sql", index);
+  await sql("create table other ()");
+  const report = sql(
+    "set application_name = 'report'; begin isolation level repeatable read; select from other; select pg_sleep(90);",
+  ).catch(() => "was ended");
+  await sleeps();
+  const runner = await migrate.start(["up"]);
+  await runner.until(
+    /\n {9}waits for Postgres process \d+ \(report, its transaction since .+\), at most 15 min; the app does not\n/,
+  );
+  await until(
+    "select pid from pg_stat_activity where application_name = 'dbops-migrate' and clock_timestamp() - query_start > interval '7 s'",
+  );
+  await sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'report'");
+  expect([await report, (await runner.end()).exitCode, await applied()]).toEqual(["was ended", 0, "1 2"]);
+  expect(await sql("select 'invalid' from pg_index where not indisvalid")).toBe("");
+});
+
 test("two runners at once, with an index CONCURRENTLY: one applies, the other waits", async () => {
   await writeMigrations(project.directory, {
     "1_people.sql": people,
     "2_insert.sql": migration("insert into people values (1);", { options: "transaction:false" }),
-    "3_sleep.sql": migration("select pg_sleep(2);"),
+    "3_wait.sql": migration(
+      "do $$ begin while not exists (select from go) loop perform pg_sleep(0.1); end loop; end $$;",
+    ),
     "4_index.sql": migration("create index concurrently people_id on people (id);", { options: "transaction:false" }),
   });
+  await sql("create table go ()");
   const first = await migrate.start(["up", "--json"]);
   await sleeps();
   const second = await migrate.start(["up", "--json"]);
   await second.until("is at it: waiting, at most 60 s");
+  await sql("insert into go default values");
   const ends = [await first.end(), await second.end()];
   expect(ends.map(({ exitCode, stdout }) => [exitCode, JSON.parse(stdout).applied.length])).toEqual([
     [0, 4],

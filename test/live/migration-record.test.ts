@@ -11,7 +11,9 @@ beforeAll(async () => {
   sql = server.connect({ max: 1 });
 }, 60_000);
 afterAll(() => server?.stop());
-beforeEach(() => sql.unsafe("drop table if exists schema_migrations; drop schema if exists dbops cascade"));
+beforeEach(async () => {
+  await sql.unsafe("drop table if exists schema_migrations; drop schema if exists dbops cascade");
+});
 
 const one = { version: "1", file: "1_o'$$clock.sql", sha256: "as it was" };
 const two = { version: "2", file: "2_b.sql", sha256: "b" };

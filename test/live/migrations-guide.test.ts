@@ -5,7 +5,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Sql } from "postgres";
-import { databaseUrl, findDbmate, migrate } from "../../scripts/lib/dbmate.ts";
+import { databaseUrl, findDbmate, timeoutsFor } from "../../scripts/lib/dbmate.ts";
 import { run } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { guideFiles, guideLocks, type LockRow } from "../lab/guide.ts";
@@ -28,16 +28,13 @@ afterAll(async () => {
 
 const files = Object.entries(guideFiles());
 
-const up = async () =>
-  await migrate({
-    ...{ project: repository, database: server, files: folder },
-    ...{ interrupted: new AbortController().signal, onLine: () => {} },
-  });
+const up = () => dbmate("up", "--strict");
+const down = () => dbmate("rollback");
 
-async function down(): Promise<void> {
+async function dbmate(...words: string[]): Promise<void> {
   const url = ["--url", databaseUrl(server, "disable"), "--migrations-dir", folder, "--no-dump-schema"];
-  const environment = { PGUSER: server.user, PGPASSWORD: server.password };
-  await run({ argv: [findDbmate(repository), "--env-file", "", ...url, "rollback"], environment });
+  const environment = { PGUSER: server.user, PGPASSWORD: server.password, PGOPTIONS: timeoutsFor(5) };
+  await run({ argv: [findDbmate(repository), "--env-file", "", ...url, ...words], environment });
 }
 
 /** What a version of the app does all day; each statement fails where the schema is not one for it. */

@@ -268,6 +268,23 @@ describe("SIGINT", () => {
   });
 });
 
+test("a migration of the restored database fails: as `migrate up` says it, and the live one is as it was", async () => {
+  const file = "20991231000002_wrong.sql";
+  await lab.project.write(`migrations/${file}`, "-- migrate:up\nselect 1;\ncreate tabel x ();\n\n-- migrate:down\n");
+  const [code, said] = await harmless(() => restored(id)).finally(() =>
+    rmSync(join(lab.project.directory, "migrations", file)),
+  );
+  expect([code, said.slice(said.indexOf("Cannot apply"))]).toEqual([
+    3,
+    `Cannot apply migrations/${file}:3: syntax error at or near "tabel" (42601); "dbops_app" is as it was
+  | 3: create tabel x ();
+  | applied: 20991231000001_later.sql
+  | taken back whole: ${file}
+  read: docs/runbook/migration-failed.md
+`,
+  ]);
+});
+
 test("a deploy migrates the live database meanwhile: nothing is swapped", async () => {
   const migrate = () => lab.sql("insert into schema_migrations values ('20990101000000')");
   let migrated: Promise<unknown> | undefined;

@@ -1,5 +1,6 @@
 // scripts/restore.ts --on production: everything through one SSH connection to a server with the stack, its own migrations/ included.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,7 +76,6 @@ test("a backup comes back on the server, gets the migrations that the server has
   await server.ssh(
     `printf '%s\\n' '-- migrate:up' 'create table later (id int);' '-- migrate:down' > ~/app/migrations/20991231000001_later.sql`,
   );
-  // The project's own migrations/ has to know it as well, for the live release's is what counts.
   const count = "select count(*) from accounts; select to_regclass('later')";
 
   const unconfirmed = await kit("restore", ["latest"]);
@@ -85,9 +85,12 @@ test("a backup comes back on the server, gets the migrations that the server has
   expect(misconfirmed.stderr).toContain('Nothing was changed: --confirm says "another", and this is "dbops-app"');
 
   const restored = await kit("restore", ["latest", "--confirm", "dbops-app"]);
-  console.error(restored.stderr);
   expect([restored.exitCode, restored.exitCode === 0 ? "" : restored.stderr]).toEqual([0, ""]);
   expect(await psql(count)).toBe("1000\nlater");
+  const file = "-- migrate:up\ncreate table later (id int);\n-- migrate:down\n";
+  expect(await psql("select sha256 from dbops.migration_files where version = '20991231000001'")).toBe(
+    createHash("sha256").update(file).digest("hex"),
+  );
   expect(restored.stderr).toContain(`on deploy@${server.address}, made of shop on deploy@${server.address}`);
 
   const undone = await kit("restore", ["--undo", "--confirm", "dbops-app"]);

@@ -338,6 +338,16 @@ describe("of the same, with fewer rows,", () => {
     const options = { environment, accept: [0, 1, 2, 3, 4, 5], timeoutSeconds: 200 };
     const refused = await run({ ...verb("restore", [...words, "--yes"]), ...options });
     expect(refused.stderr).toContain("next: the same command with --confirm 127.0.0.1");
+    await project.write("migrations/20991231000001_one.sql", "-- migrate:up\nselect 1;\n\n-- migrate:down\n");
+    const careful = { ...options, environment: { ...environment, PGREQUIREAUTH: "scram-sha-256" } };
+    const early = await run({ ...verb("restore", [...words, "--confirm", "127.0.0.1"]), ...careful });
+    rmSync(join(project.directory, "migrations/20991231000001_one.sql"));
+    expect([early.exitCode, early.stderr]).toEqual([
+      2,
+      `Cannot migrate: PGREQUIREAUTH=scram-sha-256 is for psql alone: dbmate connects without it
+  next: leave it out, and say instead: sslmode=verify-full
+`,
+    ]);
     const done = await run({ ...verb("restore", [...words, "--confirm", "127.0.0.1"]), ...options });
     expect([done.exitCode, done.exitCode === 0 ? "" : done.stderr]).toEqual([0, ""]);
     expect(await fingerprint()).toBe(original);
@@ -363,6 +373,12 @@ describe("of the same, with fewer rows,", () => {
     await restore(id, "--into", "the_first", "--to-version", "20991231000001");
     const tables = "select string_agg(relname, ' ' order by 1) from pg_class where relname in ('one', 'two')";
     expect([await psql("all_of_them", tables), await psql("the_first", tables)]).toEqual(["one two", "one"]);
+    // An edit of them is seen later on, as with every other way to apply one.
+    const sums = "select string_agg(file, ' ' order by file) from dbops.migration_files where version like '2099%'";
+    expect([await psql("all_of_them", sums), await psql("the_first", sums)]).toEqual([
+      "20991231000001_one.sql 20991231000002_two.sql",
+      "20991231000001_one.sql",
+    ]);
     await psql("postgres", "drop database all_of_them");
     await psql("postgres", "drop database the_first");
     for (const file of ["20991231000001_one.sql", "20991231000002_two.sql"])

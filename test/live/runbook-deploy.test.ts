@@ -207,7 +207,7 @@ test("rollback-refused", async () => {
 test("migration-failed", async () => {
   const page = "migration-failed";
   await migration("good", "create table good_one (id int); drop table good_one;");
-  const broken = await migration("broken", "alter table nothing add column id int;");
+  const broken = await migration("broken", "alter table accounts add column email text;");
   expect(await failing(a2)).toContain(`read: docs/runbook/${page}.md`);
   const diagnosis = await follow(page, "Diagnosis");
   expect(diagnosis).toContain(`${Number(version(broken)) - 1}\n`);

@@ -48,7 +48,7 @@ test("edited-migration: a file with a remark more", async () => {
   const page = "edited-migration";
   const file = "20260101090000_create_accounts.sql";
   const text = await readFile(join(project.directory, "migrations", file), "utf8");
-  await sql(recordStatements([parseMigration(file, text)]));
+  await sql(recordStatements([], [parseMigration(file, text)]));
   expect(await follow(page, "Diagnosis")).toBe("");
   await project.write(`migrations/${file}`, `-- A remark.\n${text}`);
   expect(await follow(page, "Diagnosis")).toContain(`${file}: FAILED\n`);

@@ -72,8 +72,12 @@ describe("a day with up", () => {
     expect(await up.ended).toBe(0);
   });
 
-  test("--down ends it from another terminal", async () => {
-    const up = await startReady();
+  test("--down ends it from another terminal; what a shell says of other servers leads nobody there", async () => {
+    const others = { PGSSLMODE: "verify-full", PGHOSTADDR: "127.0.0.9", PGSERVICE: "nope", PGREQUIREAUTH: "none" };
+    Object.assign(project.environment, others);
+    const up = await startReady().finally(() => {
+      for (const name of Object.keys(others)) delete project.environment[name];
+    });
     const down = await project.up([...embedded, "--down"]);
     expect(down).toMatchObject({ exitCode: 0, stdout: "==> stop app and postgres\n" });
     expect(await up.ended).toBe(0);

@@ -1,8 +1,9 @@
 // The validator against a real Postgres in every state that it must tell apart: exact words and exit codes, one round
 // trip, and health routes that answer while the database hangs or is gone.
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
-import { writeFile } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import postgres from "postgres";
 import { run, start } from "../../scripts/lib/run.ts";
@@ -91,7 +92,7 @@ async function expectRefusal(problems: string[], changes: Record<string, string>
   });
 }
 
-const migrateNext = "next: docker compose up migrations (without Docker: bun scripts/up.ts)";
+const migrateNext = "next: bun scripts/migrate.ts up (without the kit: docker compose up migrations)";
 
 test("a fitting database: the app starts, the command exits 0 and says what it has looked at", async () => {
   expect(await startUp()).toEqual({ lines: ["started"], exitCode: 0 });
@@ -492,6 +493,55 @@ test('tracker "auto": dbmate\'s own history first, and else the one whose column
     lines: ["started"],
     exitCode: 0,
   });
+});
+
+test('tracker "auto": a table of dbmate that is empty says nothing beside a history; and files of another tool are not none', async () => {
+  await owner.unsafe(`create table kept as table schema_migrations; delete from schema_migrations; ${knexHistory}`);
+  expect(await startUp({}, { tracker: "auto", versions: ["1_a", "2_b", "3_c"] })).toMatchObject({
+    lines: [
+      "validator: fail  migrations: Expected 3 migrations, only 2 applied; next: npx knex migrate:latest",
+      expect.any(String),
+    ],
+  });
+  // Adopted, and nothing applied since: not in this database.
+  await owner.unsafe("create schema dbops; create table dbops.adopted_histories (history text)");
+  expect(await startUp({}, { tracker: "auto", versions: ["1"] })).toMatchObject({
+    lines: [
+      `validator: fail  migrations: Expected 1 migration, none applied: this database was never migrated; ${migrateNext}`,
+      expect.any(String),
+    ],
+  });
+  await owner.unsafe("insert into schema_migrations table kept");
+  const folder = await mkdtemp(join(tmpdir(), "dbops-validator-"));
+  try {
+    for (const name of ["schema.sql", "1_a.js"]) await writeFile(join(folder, name), "");
+    expect(await startUp({}, { tracker: "auto", migrationsFolder: folder })).toMatchObject({
+      lines: [
+        `validator: fail  migrations: No migration of dbmate in "${folder}", and other files; next: set \`migrationsFolder\`, or \`versions\``,
+        expect.any(String),
+      ],
+    });
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('tracker "auto": a table of the app that has the columns of a history, and not the name, is none beside one that has both', async () => {
+  await owner.unsafe(`drop table schema_migrations; ${knexHistory}
+    create table reports (id bigint, name text, run_on timestamptz); create table shipments (id int, name text, run_on timestamptz);`);
+  const fits = { lines: ["started"], exitCode: 0 };
+  expect(await startUp({}, { tracker: "auto", versions: ["1_a", "2_b"] })).toEqual(fits);
+  // Called otherwise, it may be any of them.
+  await owner`alter table knex_migrations rename to moves`;
+  expect(await startUp({}, { tracker: "auto", versions: [] })).toMatchObject({
+    lines: [
+      "validator: fail  migrations: Several tables could be the history of migrations: public.moves (knex), public.reports (node-pg-migrate), public.shipments (node-pg-migrate); next: name one: `tracker` or `migrationsTable`",
+      expect.any(String),
+    ],
+  });
+  expect(await startUp({}, { tracker: "knex", versions: ["1_a", "2_b"] })).toEqual(fits);
+  await owner`alter table reports rename to pgmigrations`;
+  expect(await startUp({}, { tracker: "node-pg-migrate", versions: [] })).toEqual(fits);
 });
 
 test('tracker "auto": a history that this role may not read, none at all, and files that nobody can name', async () => {

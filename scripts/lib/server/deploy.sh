@@ -536,45 +536,90 @@ check_nginx() {
     exit "${code:-0}"'
 }
 
-# migrate RELEASE SECONDS WAIT      under the lock that every runner of migrations takes, see lib/migration-lock.ts. stdin: three lines of
-# SQL, which ask whether it is ours now, ask who has it, and note the files. Exit code 4: somebody else has it; prints who.
+# migrate RELEASE SECONDS WAIT LIMITS FILE…      applies these files, under the lock that every runner of migrations takes. What is to be
+# done decides lib/deploy-migrate.ts. LIMITS: PGOPTIONS, or - for those of compose.yaml. stdin: what is asked of Postgres, and what it
+# has to say, each ended by a NUL, in the order in which they are read here.
+# Exit codes where nothing was begun: 4 somebody else has the lock; prints who. 5 the database says something else; prints what. 7 there
+# is no session for the lock. Otherwise prints how dbmate ended, a line with what the database says then, one with why the sums of
+# the files are not kept, and what dbmate has said.
 # The lock is that of a session of its own. It ends with this function, however that ends; and not before the program that migrates,
 # which inherits the way to it.
 migrate() {
-  local try who note answer to from code=0 end=$((SECONDS + $3))
-  IFS= read -r try
-  IFS= read -r who
-  IFS= read -r note
-  coproc lock_session { docker exec -i "$(container postgres)" sh -c 'exec psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XqtA' 2>&1; }
+  local release=$1 limit=$2 end=$((SECONDS + $3)) limits=$4 name prepare try who look expected note forget stop
+  local answer trouble to from code=0 variables=(--env PGAPPNAME=dbops-migrate)
+  shift 4
+  for name in prepare try who look expected note forget stop; do IFS= read -r -d '' "$name"; done
+  # Both streams in one, in order: what it warns of as it connects is in front of the first answer, which is of no interest.
+  coproc lock_session { docker exec -i "$(container postgres)" sh -c 'exec psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -XqtA 2>&1' 2>&1; }
   exec {to}>&"${lock_session[1]}" {from}<&"${lock_session[0]}"
-  answer=$(ask_lock_session "$try")
-  until [ "$answer" = t ]; do
-    [ $SECONDS -lt $end ] || { ask_lock_session "$who"; return 4; }
+  ask_lock_session "$prepare" >/dev/null || return 7
+  while :; do
+    answer=$(ask_lock_session "$try") || return 7
+    [ "$answer" != t ] || break
+    [ $SECONDS -lt $end ] || { ask_lock_session "$who" || return 7; return 4; }
     sleep 0.25
-    answer=$(ask_lock_session "$try")
   done
-  answer=$(ask_lock_session "$note")
-  [ -z "$answer" ] || echo "warning: the sums of the files cannot be kept: $answer"
-  seconds=$2 compose "$1" run --rm --no-deps --no-TTY --quiet-pull --env PGAPPNAME=dbops-migrate migrations 2>&1 || code=$?
-  return $code
+  answer=$(ask_lock_session "$look") || return 7
+  [ "$answer" = "$expected" ] || { let_go; echo "$answer"; return 5; }
+  trouble=$(ask_lock_session "$note" 2>&1) || [ $? = 2 ] || { echo "$trouble" >&2; return 7; }
+  [ "$limits" = - ] || variables+=(--env "PGOPTIONS=$limits")
+  seconds=$limit compose "$release" run --rm --no-deps --no-TTY --quiet-pull "${variables[@]}" --entrypoint sh migrations \
+    -euc "$apply_only" sh "$@" >"$scratch/dbmate" 2>&1 || code=$?
+  # What has ended dbmate has not ended what Postgres does for it.
+  [ $code -lt 124 ] || ask_lock_session "$stop" >/dev/null || true
+  end=$((SECONDS + 30))
+  while [ $SECONDS -lt $end ]; do
+    answer=$(ask_lock_session "$try") || break
+    [ "$answer" != t ] || break
+    sleep 0.25
+  done
+  ask_lock_session "$forget" >/dev/null 2>&1 || true
+  answer=$(ask_lock_session "$look" 2>/dev/null) || answer=
+  let_go
+  printf '%s\n%s\n%s\n' "$code" "$answer" "${trouble%%$'\n'*}"
+  cat "$scratch/dbmate"
 }
 
-# ask_lock_session SQL      prints the answer
+# In the container of dbmate, which can write nowhere else.
+apply_only='folder=$(mktemp -d /dev/shm/dbops-migrations.XXXXXX)
+  for file; do cp "/db/migrations/$file" "$folder"; done
+  exec dbmate --env-file "" --migrations-dir "$folder" --migrations-table schema_migrations --no-dump-schema up --strict'
+
+# ask_lock_session SQL      prints the answer. Exit codes: 1 the session has ended, 2 Postgres refuses; with its words on stderr.
 ask_lock_session() {
   local line said=
   # Where it has ended, its last words are still to be read.
-  printf '%s;\n\\echo answered\n' "$1" 2>/dev/null >&"$to" || true
+  printf '\\set LAST_ERROR_SQLSTATE 00000\n%s\n;\n\\echo answered :LAST_ERROR_SQLSTATE\n' "$1" 2>/dev/null >&"$to" || true
   while IFS= read -r -t 30 line <&"$from"; do
-    [ "$line" != answered ] || { printf '%s' "$said"; return 0; }
+    case $line in
+      'answered 00000') printf '%s' "$said"; return 0 ;;
+      'answered '*) printf '%s' "$said" >&2; return 2 ;;
+    esac
     said+=$line$'\n'
   done
   echo "${said:-Postgres does not answer}" >&2
   return 1
 }
 
-# Not those of partitioned tables: one made ONLY there is not valid until all its parts are.
-invalid_indexes() {
-  in_postgres "select indexrelid::regclass from pg_index join pg_class on pg_class.oid = indexrelid where not indisvalid and relkind = 'i' order by 1"
+# The session itself takes its time to end, and the next one would wait for it.
+let_go() {
+  ask_lock_session 'select pg_advisory_unlock_all()' >/dev/null 2>&1 || true
+}
+
+# look_at_migrations      stdin: SQL. In a session of its own; after a restart Postgres may need some seconds.
+look_at_migrations() {
+  local look end=$((SECONDS + 30))
+  look=$(cat)
+  until in_postgres "$look"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.5
+  done
+}
+
+# drop_index INDEX SECONDS      as Postgres writes its name
+drop_index() {
+  timeout -k 5 $(($2 + 30)) docker exec --env "PGOPTIONS=-c lock_timeout=$2s" "$(container postgres)" \
+    sh -c 'psql -h 127.0.0.1 -U "$POSTGRES_USER" -d "$POSTGRES_DB" -v ON_ERROR_STOP=1 -qtAc "drop index concurrently $1"' sh "$1"
 }
 
 # start_slot RELEASE SLOT      what an interrupted start may have left under this service goes first
