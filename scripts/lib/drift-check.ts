@@ -1,9 +1,9 @@
 // `drift check`: whether a database is what its migrations make of it. Never writes to it; exit 3 when anything differs.
 import { type Assessment, assess, readAllMigrations } from "./drift-assess.ts";
 import { counted, type Finding, formatFindings, kinds } from "./drift-findings.ts";
-import { whereFilesAre } from "./drift-obstacles.ts";
 import { withOpened } from "./drift-open.ts";
 import type { DriftFlags, DriftRequest } from "./drift-request.ts";
+import { whereFilesAre } from "./drift-unknown.ts";
 import { exitCodes } from "./failure.ts";
 import { createProgress } from "./progress.ts";
 import { inDatabase } from "./psql.ts";

@@ -231,3 +231,9 @@ export function formatFindings(findings: readonly Finding[]): string[] {
     ...details.map((line) => `  ${" ".repeat(17)}    ${line.trim()}`),
   ]);
 }
+
+/** Some of many. */
+export const list = (values: readonly string[]) =>
+  values.length <= 5 ? values.join(", ") : `${values.slice(0, 5).join(", ")} and ${values.length - 5} more`;
+
+export const namesOf = (files: readonly { file: string }[]) => list(files.map(({ file }) => file));

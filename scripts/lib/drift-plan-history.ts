@@ -1,7 +1,6 @@
 // The steps of a repair that mend the history of migrations: the table schema_migrations. Pure.
 import type { Assessment } from "./drift-assess.ts";
-import { numbersOf } from "./drift-findings.ts";
-import { list } from "./drift-obstacles.ts";
+import { list, numbersOf } from "./drift-findings.ts";
 import type { Step } from "./drift-plan.ts";
 import type { MigrationFile } from "./migration-file.ts";
 import { recordWithin } from "./migration-record.ts";
