@@ -35,11 +35,11 @@ const subcommands: Readonly<Record<keyof typeof driftSubcommands, (request: Drif
 };
 
 export async function main(argv: readonly string[]): Promise<void> {
-  const { name, words, flags } = parseSubcommand(argv, commandLine, driftSubcommands, "check");
+  const { name, flags } = parseSubcommand(argv, commandLine, driftSubcommands, "check");
   if (!/^\d{1,6}$/.test(flags.wait)) throw usage(commandLine, `--wait takes seconds, not "${flags.wait}"`);
   const { loadConfig } = await import("./lib/config.ts").catch(packageMissing);
   const directory = process.cwd();
-  await subcommands[name]({ settings: await loadConfig(directory), directory, flags, words });
+  await subcommands[name]({ settings: await loadConfig(directory), directory, flags });
 }
 
 await runIfMain(import.meta, main);

@@ -181,6 +181,8 @@ type TrackerShape = {
 /** Names without their ending: what was compiled has another one. */
 const withoutEnding = "regexp_replace(t.name, '\\.[a-z]+$', '')";
 
+const migrateCommand = "bun scripts/migrate.ts up (without the kit: docker compose up migrations)";
+
 /** The first that fits is the one. `drift adopt` has the same shapes, and a test holds one against the other. */
 export const trackers = [
   {
@@ -315,7 +317,7 @@ export const trackers = [
     named: "\\.schema_migrations$",
     usual: "schema_migrations",
     version: "t.version",
-    command: "bun scripts/migrate.ts up (without the kit: docker compose up migrations)",
+    command: migrateCommand,
   },
 ] as const satisfies readonly TrackerShape[];
 
@@ -892,12 +894,10 @@ function judgeServer(server: Observation["server"], expectation: Expectation): P
   ].filter((problem) => problem !== false);
 }
 
-const migrateCommand = "bun scripts/migrate.ts up (without the kit: docker compose up migrations)";
-
 function judgeMigrations(seen: Observation, { expected, pending, unknown }: Report["migrations"], table: string) {
   const { exists, readable, tracker, candidates, unfinished } = seen.tracking;
   const shape = trackers.find((one) => one.tracker === tracker);
-  const command = !shape || tracker === "dbmate" ? migrateCommand : shape.command;
+  const command = shape?.command ?? migrateCommand;
   const problems: Problem[] = [];
   const wanted = expected.length === 1 ? "Expected 1 migration" : `Expected ${expected.length} migrations`;
   const done = expected.length - pending.length;

@@ -1,6 +1,7 @@
 // How a history of another tool is recognised, and what becomes of it: without a database. test/live/adopt.test.ts has the databases, and
 // test/live/adopt-tools.test.ts the tools.
 import { beforeAll, describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
 import { baselineText } from "../scripts/lib/adopt-baseline-text.ts";
 import { convert } from "../scripts/lib/adopt-convert.ts";
 import { detect, recognise, type Table } from "../scripts/lib/adopt-detect.ts";
@@ -85,7 +86,7 @@ const message = (work: () => unknown) => {
   throw new Error("nothing was thrown");
 };
 
-const nothingAsked = { tool: undefined, table: undefined, adopted: [] };
+const nothingAsked = { tool: undefined, table: undefined, adopted: [], at: " --on production" };
 
 describe("whose history it is", () => {
   test.each(Object.entries(samples))("%s, among the tables of an app", (name, tables) => {
@@ -145,8 +146,13 @@ describe("whose history it is", () => {
         "  read: docs/adopt.md",
       ].join("\n"),
     );
-    expect(message(() => detect(samples.dbmate!, nothingAsked))).toStartWith(
-      "There is nothing to adopt: the only history of migrations is dbmate's own, schema_migrations\n",
+    expect(message(() => detect(samples.dbmate!, nothingAsked))).toBe(
+      [
+        "There is nothing to adopt: the only history of migrations is dbmate's own, schema_migrations",
+        "  next: bun scripts/drift.ts check --on production",
+        "  next: the same command with --tool hand-written      # if something else has filled it",
+        "  read: docs/adopt.md",
+      ].join("\n"),
     );
     expect(message(() => detect([], { ...nothingAsked, tool: "knx" }))).toStartWith(
       'Cannot adopt: "knx" is no tool that this knows\n',
@@ -665,6 +671,20 @@ describe("the plan", () => {
     );
   });
 
+  test("of golang-migrate, whose one row stands for all files up to it: as docs/adopt.md shows it", async () => {
+    const names = ["people", "orders", "items", "prices", "taxes", "carts", "coupons", "notes"];
+    const files = names.map((name, at) => file(`00000${at + 1}_${name}.up.sql`, `create table ${name} ();`));
+    const own = table("schema_migrations", "version bigint, dirty boolean");
+    const seen = await observed(
+      { tool: "golang-migrate", rows: [{ version: 7, dirty: false }], files },
+      { history: { tool: "golang-migrate", table: own }, folder: "db/migrations", nameIsTaken: true },
+    );
+    const lines = formatPlan(plan(seen), "shop on this machine").split("\n");
+    lines.splice(5, 7, "       …");
+    const page = await readFile(new URL("../docs/adopt.md", import.meta.url), "utf8");
+    expect(lines.join("\n")).toBe(/```\n\$ bun scripts\/drift\.ts adopt --plan\n(.*?)\n```/s.exec(page)![1]!);
+  });
+
   test("one row with a number says how far the database is", () => {
     const { sources } = facts["hand-written"];
     const found = sources(numbered.files);
@@ -747,8 +767,11 @@ describe("the plan", () => {
   test("code that is not applied yet cannot be taken over", async () => {
     const files = [...knex.files, file("20260201120000_b.js", "")];
     const seen = await observed({ ...knex, files });
-    expect(message(() => plan(seen, dump))).toStartWith(
-      "Cannot adopt: 1 of its migrations is not applied\n  | db/20260201120000_b.js: not applied, and it is no SQL\n",
+    expect(message(() => plan(seen, dump))).toBe(
+      `Cannot adopt: 1 of its migrations is not applied
+  | db/20260201120000_b.js: not applied, and it is no SQL
+  next: apply them with npx knex migrate:latest, or take the files out of the folder; then the same command again
+  read: docs/adopt.md`,
     );
   });
 

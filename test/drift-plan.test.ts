@@ -7,7 +7,7 @@ import { besidesFaults, faultFindings, formatFindings, unvalidated } from "../sc
 import { dollarQuoted } from "../scripts/lib/drift-forward.ts";
 import { readHistory } from "../scripts/lib/drift-history.ts";
 import type { Live, NotValidConstraint } from "../scripts/lib/drift-live.ts";
-import { newVersions } from "../scripts/lib/drift-names.ts";
+import { newVersions, versionsInFrontOf } from "../scripts/lib/drift-names.ts";
 import { obstaclesTo, undirected } from "../scripts/lib/drift-obstacles.ts";
 import { formatPlan, planRepair, type Renamed } from "../scripts/lib/drift-plan.ts";
 import { parseMigration } from "../scripts/lib/migration-file.ts";
@@ -350,6 +350,20 @@ test.each<[string, string[], string[]]>([
 ])("newVersions(): %s", (_, known, expected) => {
   const { next, stamp } = newVersions(known, new Date("2026-11-21T14:00:00.500Z"));
   expect([stamp, next(), next()]).toEqual(["20261121140000", ...expected]);
+});
+
+test.each<[string, string[], string[], string[]]>([
+  ["nothing to be applied", ["20260101090000"], [], ["20261121140000", "20261121140001"]],
+  ["in front of what is to be applied", ["20260101090000"], ["20260301000000"], ["20260101090001", "20260101090002"]],
+  ["seconds apart", ["20260101090000"], ["20260101090002"], ["20260101090001", "202601010900011"]],
+  ["one behind the other", ["20260101090000"], ["20260101090001"], ["202601010900001", "202601010900002"]],
+  ["numbered", ["001", "002"], ["003", "004"], ["0021", "0022"]],
+  ["nothing applied", [], ["20260101090000"], ["00000000000001", "00000000000002"]],
+])("versionsInFrontOf(): %s", (_, applied, pending, expected) => {
+  const fileOf = (version: string) => parseMigration(`${version}_a.sql`, "-- migrate:up\n-- migrate:down\n");
+  const versions = newVersions([...applied, ...pending], new Date("2026-11-21T14:00:00Z"));
+  const next = versionsInFrontOf({ applied: applied.map(fileOf), present: [], pending: pending.map(fileOf) }, versions);
+  expect([next(), next()]).toEqual(expected);
 });
 
 describe("faults that Postgres names itself", () => {

@@ -9,7 +9,7 @@ import { nameOf, nextVersion } from "../scripts/lib/migrate-new.ts";
 import { formatStatus } from "../scripts/lib/migrate-status.ts";
 import { formatApplied, formatPlan } from "../scripts/lib/migrate-up.ts";
 import { type MigrationFile, parseMigration, readMigrations } from "../scripts/lib/migration-file.ts";
-import { asInvalidIndex, type InvalidIndex, indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
+import { type InvalidIndex, indexesInTheWay } from "../scripts/lib/migration-indexes.ts";
 import {
   downFailed,
   interruptedIn,
@@ -176,6 +176,12 @@ describe("what is not even begun", () => {
 });
 
 describe("indexesInTheWay()", () => {
+  /** From how Postgres itself writes it: `one_x`, `app."One x"`. */
+  function asInvalidIndex(index: string): InvalidIndex {
+    const words = [...index.matchAll(/"((?:[^"]|"")+)"|([^".]+)/g)];
+    const [name, schema] = words.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain!).reverse();
+    return { oid: 0, index, isBeingBuilt: false, name: name!, ...(schema !== undefined && { schema }) };
+  }
   const made = async (index: InvalidIndex, statements: readonly string[]) => {
     const files = statements.map((sql, at) => file(`${at}_x.sql`, sql));
     return (await indexesInTheWay([index], files)).map(({ file: of }) => of.file);
@@ -612,10 +618,15 @@ describe("new", () => {
     expect(nextVersion(files, now)).toBe(version);
   });
 
-  test("refuses where every time would come too early", async () => {
-    expect(await refusal(() => nextVersion(["9_a.sql"], now))).toBe(
-      `2 Cannot make a migration: the newest version, 9, is no time, and comes after every time
-  next: bun scripts/drift.ts repair --plan      # numbers become times`,
+  test.each([
+    ["9", ["1_a.sql", "9_c_d.sql"], "9_c_d.sql migrations/20000101000900_c_d.sql"],
+    ["9", ["20260101090000_a.sql", "9_b.sql"], "9_b.sql migrations/20261121135207_b.sql"],
+    ["20271301", ["20271301_a.sql"], "20271301_a.sql migrations/20261121135207_a.sql"],
+  ])("refuses where every time would come too early: %s in %j", async (newest, files, names) => {
+    expect(await refusal(() => nextVersion(files, now))).toBe(
+      `2 Cannot make a migration: the newest version, ${newest}, is no time, and comes after every time
+  next: git mv migrations/${names}      # and so on: each file that has no time
+  next: bun scripts/drift.ts repair --plan      # in each database: its numbers become the versions of these files`,
     );
   });
 });

@@ -285,6 +285,15 @@ describe("planRehearsal() refuses", () => {
   next: bun scripts/backup.ts list
   read: docs/rehearse.md`,
     ]);
+    // One of production is wanted here, and that one has to be made.
+    const ofProduction = { flags: " --from production" };
+    expect(refused({ listing: { ...beside.listing, backups: [] } }, ofProduction)).toEqual([
+      3,
+      `There is no backup to rehearse with: there is none of the whole database of production
+  next: bun scripts/backup.ts --on production
+  next: bun scripts/backup.ts list
+  read: docs/rehearse.md`,
+    ]);
   });
 
   test("one of some tables", () => {
@@ -298,7 +307,8 @@ describe("planRehearsal() refuses", () => {
 
   test("one whose migrations nobody has recorded", () => {
     const unknown = backupAt("2026-11-21T03:00:00Z", {}, { migrations: [] });
-    expect(refused({ listing: { ...beside.listing, backups: [unknown] } })).toEqual([
+    const listing = { ...beside.listing, backups: [unknown] };
+    expect(refused({ listing }, { flags: " --from production" })).toEqual([
       3,
       `Cannot rehearse with 2026-11-21T03-00-00Z-4f2c1a2b: its database has tables and no schema_migrations, so that nobody knows which files it has
   next: bun scripts/drift.ts adopt --on production
@@ -325,6 +335,11 @@ describe("planRehearsal() refuses", () => {
   next: bun scripts/migrate.ts rehearse --on production --in-container
   read: docs/rehearse.md`,
     ]);
+    // The same backup there: what was asked for, or the latest one of the same environment.
+    const [, withAnother] = refused({ reaching }, { which: backup.id, flags: " --from production" });
+    expect(withAnother).toContain(
+      `  next: bun scripts/migrate.ts rehearse ${backup.id} --from production --in-container\n`,
+    );
     expect(planRehearsal(wanted, { ...container, reaching }).pending).toHaveLength(1);
     // One that the backup has already is not run.
     expect(planRehearsal(wanted, { ...beside, reaching: { "20261101000000_first.sql": ["x"] } }).pending).toHaveLength(
@@ -433,7 +448,17 @@ describe("judge()", () => {
   test.each([
     ["alter table a add constraint b check (c > 0)", "AlterTableStmt", /^the constraint NOT VALID/],
     ["alter table a add foreign key (b) references c", "AlterTableStmt", /^the constraint NOT VALID/],
-    ["alter table a alter column b set not null", "AlterTableStmt", /^a check \(… is not null\) NOT VALID/],
+    [
+      "alter table a alter column b set not null",
+      "AlterTableStmt",
+      /^a constraint NOT NULL … NOT VALID \(before Postgres 18: a check\), and VALIDATE in a file of its own$/,
+    ],
+    ["alter table a alter b type bigint", "AlterTableStmt", /^a new column of that type/],
+    ['alter table a alter column "my b" set data type bigint', "AlterTableStmt", /^a new column of that type/],
+    ["alter table a add constraint b check (type in ('c'))", "AlterTableStmt", /^the constraint NOT VALID/],
+    ["alter table type add check (c > 0)", "AlterTableStmt", /^the constraint NOT VALID/],
+    ["alter table a alter column type set not null", "AlterTableStmt", /^a constraint NOT NULL … NOT VALID/],
+    ["alter table a add column type text default f()", "AlterTableStmt", /^the column without what is computed/],
     [
       "alter table a add column b uuid default gen_random_uuid()",
       "AlterTableStmt",

@@ -87,13 +87,15 @@ type Asked = {
   table: string | undefined;
   /** "schema.table" of histories that have been adopted already. */
   adopted: readonly string[];
+  /** To be typed behind a command, so that it is about the same database: " --on production". */
+  at: string;
 };
 
 /**
  * The one history that is meant.
  * @throws {Failure} exit 2 when several could be, or the flags name what is not there; exit 3 when there is none.
  */
-export function detect(tables: readonly Table[], { tool, table: asked, adopted }: Asked): Recognised {
+export function detect(tables: readonly Table[], { tool, table: asked, adopted, at }: Asked): Recognised {
   if (tool !== undefined && !tools.includes(tool as Tool)) {
     throw new Failure("Cannot adopt", `"${tool}" is no tool that this knows`, [`--tool ${tools.join(", ")}`], usage);
   }
@@ -104,7 +106,8 @@ export function detect(tables: readonly Table[], { tool, table: asked, adopted }
   if (found.length === 1) return found[0]!;
   if (found.length > 1) throw ambiguous(found, tool);
   const isDbmates = recognise(candidates).some((one) => one.tool === "dbmate");
-  throw nothingFound(tables, asked, tool, isDbmates);
+  if (isDbmates && !asked && !tool) throw dbmatesOwn(at);
+  throw nothingFound(tables, asked, tool);
 }
 
 function candidatesOf(candidates: readonly Table[], all: readonly Table[], tool: Tool | undefined): Recognised[] {
@@ -142,20 +145,16 @@ function ambiguous(found: readonly Recognised[], tool: string | undefined): Fail
   });
 }
 
-function nothingFound(
-  tables: readonly Table[],
-  asked: string | undefined,
-  tool: string | undefined,
-  isDbmates: boolean,
-): Failure {
-  if (isDbmates && !asked && !tool) {
-    const why = "the only history of migrations is dbmate's own, schema_migrations";
-    const next = [
-      "bun scripts/drift.ts check",
-      "the same command with --tool hand-written      # if something else has filled it",
-    ];
-    return new Failure("There is nothing to adopt", why, next, { exitCode: exitCodes.saidNo, read: "docs/adopt.md" });
-  }
+function dbmatesOwn(at: string): Failure {
+  const why = "the only history of migrations is dbmate's own, schema_migrations";
+  const next = [
+    `bun scripts/drift.ts check${at}`,
+    "the same command with --tool hand-written      # if something else has filled it",
+  ];
+  return new Failure("There is nothing to adopt", why, next, { exitCode: exitCodes.saidNo, read: "docs/adopt.md" });
+}
+
+function nothingFound(tables: readonly Table[], asked: string | undefined, tool: string | undefined): Failure {
   const wanted = `${asked ? `a table "${asked}" that is ` : ""}the history of ${tool ?? "another tool"}`;
   const why = `among ${tables.length === 1 ? "1 table" : `${tables.length} tables`} there is not ${wanted}`;
   return new Failure("There is nothing to adopt", why, ["--tool NAME --table TABLE      # which table it is"], {

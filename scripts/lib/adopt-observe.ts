@@ -8,6 +8,7 @@ import { type Adopted, leftOut, othersAmong, readAdopted, readTables, withSchema
 import { countsAsMark, type Match, match } from "./adopt-match.ts";
 import { baselineEnding, betweenApplied, chooseWay, type Observed, type Way } from "./adopt-plan.ts";
 import { facts, type Row, type Source, type ToolFacts } from "./adopt-tools.ts";
+import { where } from "./drift-check.ts";
 import type { DriftRequest } from "./drift-request.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { findMigrations, type MigrationFile, readMigrations } from "./migration-file.ts";
@@ -25,16 +26,17 @@ export type Seen = Observed & {
 /** @param adopted the one that a run which was cut off has adopted, where this one ends its work. */
 export async function observe(psql: Psql, { directory, flags }: DriftRequest, adopted?: Adopted): Promise<Seen> {
   const [tables, before] = [await readTables(psql), await readAdopted(psql)];
+  const at = where(flags);
   const asked = adopted
-    ? { tool: adopted.tool, table: adopted.history, adopted: [] }
-    : { tool: flags.tool, table: flags.table, adopted: before.map(({ history }) => history) };
+    ? { tool: adopted.tool, table: adopted.history, adopted: [], at }
+    : { tool: flags.tool, table: flags.table, adopted: before.map(({ history }) => history), at };
   const history = detect(tables, asked);
   const tool = facts[history.tool as keyof typeof facts];
   const readRows = rowsReader(history.table, tool);
   const rows = await readRows(psql);
   await requireSettled(psql, history, tool, rows, tables);
   const entries = tool.entries(rows, keyColumnOf(history.table));
-  if (entries.length === 0) throw empty(history);
+  if (entries.length === 0) throw empty(history, at);
   const folder = await findFolder({
     ...{ directory, asked: flags.files, usual: tool.folders },
     isIts: (files) => tool.sources(files).length > 0,
@@ -46,7 +48,7 @@ export async function observe(psql: Psql, { directory, flags }: DriftRequest, ad
   const wasBaseline = adopted?.files.some(({ file }) => file.endsWith(baselineEnding)) ?? false;
   const choosing = { match: found, folder: folder?.path, existing, history };
   const way = chooseWay(choosing, flags.baseline || wasBaseline);
-  const taken = await readTaken(psql, history, adopted !== undefined);
+  const taken = await readTaken(psql, history, { isAdopted: adopted !== undefined, at });
   const own = leftOut([...before, { history: nameOf(history.table), tool: history.tool }, ...taken.own]);
   const isThere = new Set(tables.map(nameOf));
   const notCompared = leftOut(othersAmong(tables, own)).filter((name) => !own.includes(name) && isThere.has(name));
@@ -108,11 +110,11 @@ async function requireSettled(
   );
 }
 
-function empty({ tool, table }: Recognised): Failure {
+function empty({ tool, table }: Recognised, at: string): Failure {
   return new Failure(
     "There is nothing to adopt",
     `${nameOf(table)}, the history of ${tool}, is empty`,
-    ["bun scripts/migrate.ts up"],
+    [`bun scripts/migrate.ts up${at}`],
     {
       exitCode: exitCodes.saidNo,
       read: "docs/adopt.md",
@@ -164,7 +166,11 @@ type Taken = Pick<Seen, "nameIsTaken" | "tracked" | "owner" | "roles"> & {
 };
 
 /** @throws {Failure} exit 5 when dbmate's own table has something in it, or its name belongs to a third one. */
-async function readTaken(psql: Psql, { tool, table }: Recognised, isAdopted: boolean): Promise<Taken> {
+async function readTaken(
+  psql: Psql,
+  { tool, table }: Recognised,
+  { isAdopted, at }: { isAdopted: boolean; at: string },
+): Promise<Taken> {
   const [row] = await psql.rows<{
     name: string | null;
     isIt: boolean;
@@ -181,17 +187,17 @@ async function readTaken(psql: Psql, { tool, table }: Recognised, isAdopted: boo
        array(select rolname from pg_roles where rolname !~ '^pg_' order by rolname) as roles`,
   );
   const { name, isIt, isText, owner, roles } = row!;
-  if (name && !isIt && !isText) throw inTheWay("it is the history of another tool", tool);
+  if (name && !isIt && !isText) throw inTheWay("it is the history of another tool", tool, at);
   const tracked = await readTracked(psql);
   if (isIt) return { nameIsTaken: true, tracked: { ...tracked, applied: [] }, owner, roles, own: [] };
   const { length } = tracked.applied;
   if (length > 0 && !isAdopted)
-    throw inTheWay(`it has ${length === 1 ? "1 version" : `${length} versions`} already`, tool);
+    throw inTheWay(`it has ${length === 1 ? "1 version" : `${length} versions`} already`, tool, at);
   return { nameIsTaken: false, tracked, owner, roles, own: name ? [{ history: name, tool: "dbmate" }] : [] };
 }
 
-function inTheWay(why: string, tool: string): Failure {
-  const next = ["bun scripts/drift.ts check      # what dbmate's own history and the files have in common"];
+function inTheWay(why: string, tool: string, at: string): Failure {
+  const next = [`bun scripts/drift.ts check${at}      # what dbmate's own history and the files have in common`];
   return new Failure(`Cannot adopt from ${tool}`, `there is a table schema_migrations, and ${why}`, next, {
     exitCode: exitCodes.refused,
     read: "docs/adopt.md",

@@ -3,7 +3,7 @@ import { baselineMark, guardOf } from "./adopt-baseline-text.ts";
 import type { Part } from "./adopt-convert.ts";
 import { asideName, nameOf, type Recognised } from "./adopt-detect.ts";
 import type { Match } from "./adopt-match.ts";
-import type { Entry, Source } from "./adopt-tools.ts";
+import { type Entry, facts, type Source } from "./adopt-tools.ts";
 import { asVersion, slugOf, versionOf, versionsInOrder } from "./adopt-version.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { type MigrationFile, parseMigration, unreadableIn } from "./migration-file.ts";
@@ -93,7 +93,7 @@ export function planAdoption(
   baseline: string | undefined,
   now: Date,
 ): AdoptPlan {
-  const { history, entries, match, nameIsTaken } = observed;
+  const { history, match, nameIsTaken } = observed;
   requireInOrder(observed, chosen.way);
   const imported = importedFiles(observed, chosen.way);
   const files = chosen.way === "baseline" ? [baselineFile(observed, baseline, now), ...imported] : imported;
@@ -105,7 +105,7 @@ export function planAdoption(
   };
   const undecided = chosen.way === "baseline" ? [] : match.undecided;
   return {
-    ...{ tool: history.tool, history: nameOf(history.table), count: entries.length },
+    ...{ tool: history.tool, history: nameOf(history.table), count: countOf(observed) },
     ...{ way: chosen.way, why: chosen.why, files },
     undecided: undecided.map(({ key, sources }) => ({ key, sources: sources.map(filesOf) })),
     renamed: nameIsTaken ? `${history.table.schema}.${asideName}` : undefined,
@@ -113,6 +113,10 @@ export function planAdoption(
     warnings: [...warningsOf(observed, chosen.way), ...waitingFiles(files, observed)],
   };
 }
+
+/** One row may stand for all files up to it. */
+const countOf = ({ entries, match: { applied, undecided, unknown } }: Observed) =>
+  Math.max(entries.length, applied.size + undecided.length + unknown.length);
 
 const fromOf = ({ folder }: Pick<Observed, "folder">, { path, isRebuilt }: Source) =>
   folder && !isRebuilt ? `${folder}/${path}` : path;
@@ -209,14 +213,14 @@ function requireInOrder({ match, folder, history }: Observed, way: Way): void {
       ? pending.map(({ path }) => `${folder}/${path}: not applied, and the repeatable ones come after it`)
       : []),
   ];
-  if (problems.length > 0) throw notApplied([...new Set(problems)], history.tool, between.length > 0);
+  if (problems.length > 0)
+    throw notApplied([...new Set(problems)], history.tool as keyof typeof facts, between.length > 0);
 }
 
-function notApplied(problems: readonly string[], tool: string, isBetween: boolean): Failure {
+function notApplied(problems: readonly string[], tool: keyof typeof facts, isBetween: boolean): Failure {
   const count = problems.length === 1 ? "1 of its migrations is" : `${problems.length} of its migrations are`;
-  const runner = tool === "hand-written" ? "your own runner" : tool;
   const next = [
-    `apply them with ${runner}, or take the files out of the folder; then the same command again`,
+    `apply them with ${facts[tool].command}, or take the files out of the folder; then the same command again`,
     ...(isBetween
       ? ["the same command with --baseline      # if they are applied all the same, whatever the history says"]
       : []),

@@ -25,7 +25,7 @@ const isSocket = (host: string) => host.startsWith("/");
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** As psql takes it: from the URL, else from the environment. Unencrypted only where it stays here, or where somebody says so. */
-export function sslmodeFor({ host, variables }: Direct, environment: Environment): string {
+function sslmodeFor({ host, variables }: Direct, environment: Environment): string {
   const asked = variables?.PGSSLMODE ?? environment.PGSSLMODE;
   if (asked && asked !== "prefer" && asked !== "allow") return asked;
   return isLoopback(host) || isSocket(host) ? "disable" : "require";

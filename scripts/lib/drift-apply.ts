@@ -53,6 +53,8 @@ export type Applying = {
 };
 
 const stepSeconds = 6 * 3600;
+/** Who waits for a table keeps everybody else waiting who comes behind. */
+const lockSeconds = 10;
 
 /** @returns what is left: nothing, or what a new migration takes away. @throws {Failure} exit 3 when more is: it is taken back. */
 export async function carryOut(applying: Applying): Promise<Finding[]> {
@@ -84,7 +86,7 @@ async function inOneTransaction(psql: Psql, applying: Applying): Promise<Finding
   const { directory, plan, before, interrupted } = applying;
   const done: (() => Promise<void>)[] = [];
   let isCommitting = false;
-  await psql.execute("begin; set local lock_timeout = '10s'");
+  await psql.execute(`begin; set local lock_timeout = '${lockSeconds}s'`);
   try {
     if (before.live.history.columns.length > 0) await lockHistory(psql);
     await requireSame(psql, applying);
@@ -95,7 +97,7 @@ async function inOneTransaction(psql: Psql, applying: Applying): Promise<Finding
     }
     const left = await requireNothingLeft(psql, applying);
     interrupted.throwIfAborted();
-    for (const change of plan.files) done.push(await changeFile(directory, change));
+    for (const change of plan.files) done.push(await changeFile(directory, change).catch(cannotChange));
     interrupted.throwIfAborted();
     isCommitting = true;
     await psql.execute("commit");
@@ -113,24 +115,26 @@ async function inOneTransaction(psql: Psql, applying: Applying): Promise<Finding
 async function lockHistory(psql: Psql): Promise<void> {
   await psql.execute("lock table schema_migrations in share row exclusive mode").catch((error: unknown) => {
     if (!(error instanceof SqlError)) throw error;
-    const next = ["the same command again"];
-    const read = "docs/runbook/migration-hangs.md";
-    const isKept = error.code === "55P03";
-    const why = isKept ? `somebody keeps schema_migrations: ${error.why}` : error.why;
-    throw new Failure("Nothing was repaired", why, next, isKept ? { read } : {});
+    throw notRepaired("lock schema_migrations", error);
   });
 }
 
 async function step(psql: Psql, what: string, statements: readonly string[]): Promise<void> {
   await psql.execute(statements.join(";\n"), stepSeconds).catch((error: unknown) => {
     if (!(error instanceof SqlError)) throw error;
-    const extra = { exitCode: exitCodes.saidNo, ...(error.details && { details: error.details }) };
-    throw new Failure(
-      `Nothing was repaired: cannot ${what}`,
-      error.why,
-      ["mend what the error names", "the same command again"],
-      extra,
-    );
+    throw notRepaired(what, error);
+  });
+}
+
+/** Nothing is to be mended where somebody has only kept a table for too long. */
+function notRepaired(what: string, { code, why, details }: SqlError): Failure {
+  const isKept = code === "55P03";
+  const kept = `somebody has kept the table for ${lockSeconds} s`;
+  const next = [...(isKept ? [] : ["mend what the error names"]), "the same command again"];
+  return new Failure(`Nothing was repaired: cannot ${what}`, isKept ? kept : why, next, {
+    exitCode: isKept ? exitCodes.locked : exitCodes.saidNo,
+    ...(details && { details }),
+    ...(isKept && { read: "docs/runbook/migration-hangs.md" }),
   });
 }
 
@@ -187,7 +191,17 @@ async function changeFile(directory: string, change: FileChange): Promise<() => 
   if ("reuse" in change) return async () => {};
   const { file, text } = change.write;
   const temporary = path(`.${file}.${process.pid}`);
-  await writeFile(temporary, text);
-  await rename(temporary, path(file));
+  try {
+    await writeFile(temporary, text);
+    await rename(temporary, path(file));
+  } finally {
+    await rm(temporary, { force: true });
+  }
   return () => rm(path(file), { force: true });
+}
+
+/** A git checkout meanwhile, a full disk. */
+function cannotChange(error: unknown): never {
+  const why = `a file in migrations/ cannot be changed: ${(error as Error).message}`;
+  throw new Failure("Nothing was repaired", why, ["the same command again"], { cause: error });
 }

@@ -11,8 +11,6 @@ import { openStore } from "./s3.ts";
 import { within } from "./wait.ts";
 
 export type DriftBackup = {
-  /** For the plan. */
-  where: string;
   /** @returns its id. @throws {Failure} when there is none: nothing has been changed then. */
   make(label: string): Promise<string>;
   close(): void;
@@ -50,7 +48,6 @@ export async function openDriftBackup(
     const environment = environmentOf(where);
     const last = backups.find(({ manifest }) => !manifest.tables && manifest.environment === environment)?.manifest;
     return {
-      where: `${store.name}/${settings.name}`,
       async make(label) {
         const usualRatio = last && last.dump.bytes / last.databaseBytes;
         const wanted = { where, format: "custom", label } as const;

@@ -46,11 +46,7 @@ export function asJson(database: string, assessment: Assessment) {
   };
 }
 
-export function formatCheck(
-  name: string,
-  assessment: Assessment,
-  flags: Pick<DriftFlags, "on" | "database-url">,
-): string {
+function formatCheck(name: string, assessment: Assessment, flags: Pick<DriftFlags, "on" | "database-url">): string {
   const { findings, applied, pending, present } = assessment;
   const waiting = pending.length - present.length;
   const known = `${applied.length} applied${waiting > 0 ? `, ${waiting} to apply` : ""}`;

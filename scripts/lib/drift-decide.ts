@@ -7,7 +7,7 @@ import { deltaPackage, deltaVersion } from "./drift-delta.ts";
 import { counted, editedIn, formatFindings, structureFindings } from "./drift-findings.ts";
 import { type Forward, type Keep, makeForward } from "./drift-forward.ts";
 import { noFile } from "./drift-history.ts";
-import { decideNames, newVersions, type Versions } from "./drift-names.ts";
+import { decideNames, newVersions, type Versions, versionsInFrontOf } from "./drift-names.ts";
 import { obstaclesTo, undirected } from "./drift-obstacles.ts";
 import { planRepair, type Renamed, type RepairPlan } from "./drift-plan.ts";
 import type { DriftRequest } from "./drift-request.ts";
@@ -157,8 +157,9 @@ async function decideStructure(
   const lines = formatFindings(structureFindings(open));
   const keep = (flags.keep as Keep | undefined) ?? (await repairing.unlocked(() => ask(lines)));
   const server = await scratch(assessment.live);
+  const newVersion = keep === "database" ? versionsInFrontOf(assessment, versions) : versions.next;
   const made = await inDatabase(place, place.database, interrupted, (psql) =>
-    makeForward({ assessment, keep, psql, scratch: server, newVersion: versions.next }),
+    makeForward({ assessment, keep, psql, scratch: server, newVersion }),
   );
   if ("files" in made) {
     if (keep === "files") return made;

@@ -8,7 +8,7 @@ import type { Psql } from "./psql.ts";
 export const deltaPackage = "@supabase/pg-delta";
 export const deltaVersion = "1.0.0-alpha.34";
 
-export type DeltaAction = {
+type DeltaAction = {
   sql: string;
   /** The strongest one on a table that is in use, as Postgres calls it; undefined for none. */
   lock: string | undefined;
@@ -31,7 +31,7 @@ export type DeltaEngine = {
 /** Who owns everything in the scratch database, and what he is called in the live one. */
 export type Renaming = { from: string; to: string };
 
-export type DeltaOptions = {
+type DeltaOptions = {
   owner: string;
   roles: readonly string[];
   /** Tables that no migration makes, as "schema.table"; and "schema.*". */

@@ -23,7 +23,7 @@ export type Forward = {
   segments: Segment[];
 };
 
-export type NoForward = {
+type NoForward = {
   why: string;
   details?: string;
   /** The package that would make one. */
@@ -36,7 +36,7 @@ type Wanted = {
   /** A session of the live database, in no transaction; only read. */
   psql: Psql;
   scratch: Scratch;
-  /** Of a new file: newer than all before it. */
+  /** Of a new file: newer than those that it builds on. */
   newVersion: () => string;
 };
 

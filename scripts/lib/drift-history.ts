@@ -26,7 +26,7 @@ export type ReadHistory = {
 export const noFile = "none";
 
 /** At most so many digits: no timestamp, which has 14, or 10 in seconds. */
-const isNumber = (version: string) => /^\d{1,9}$/.test(version);
+export const isNumber = (version: string) => /^\d{1,9}$/.test(version);
 
 /** @param flags what the user says: version of a row → version of the file, or "none". */
 export function readHistory(

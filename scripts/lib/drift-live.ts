@@ -2,6 +2,7 @@
 // owns it, and what Postgres itself says is not in order. Only reads.
 import { leftOut } from "./adopt-histories.ts";
 import type { Settings } from "./config.ts";
+import { isNumber } from "./drift-history.ts";
 import { type Psql, quoteIdentifier, quoteLiteral } from "./psql.ts";
 
 export type Column = {
@@ -44,7 +45,7 @@ export type NotValidConstraint = Named & {
   object: { kind: "constraint" | "column" | "domain"; name: string };
 };
 
-export type Privileges = { table: string; exists: boolean; missing: string[] };
+type Privileges = { table: string; exists: boolean; missing: string[] };
 
 export type Live = {
   versionNumber: number;
@@ -87,7 +88,14 @@ export async function readLive(psql: Psql, { schema }: Pick<Settings, "schema">)
     ].join("\nunion all "),
   );
   const of = (source: Row["source"]) => rows.filter((row) => row.source === source);
-  const history = of("history").map(({ version, file }) => ({ version: version!, name: file }));
+  // What its file was called when it had that number: it may have a time by now.
+  const numbered = new Map(
+    of("record").flatMap(({ version, file }) => (isNumber(version!) ? [[version, file] as const] : [])),
+  );
+  const history = of("history").map(({ version, file }) => ({
+    version: version!,
+    name: file ?? numbered.get(version) ?? null,
+  }));
   return {
     ...rest,
     history: {

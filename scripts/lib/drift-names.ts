@@ -26,6 +26,27 @@ export function newVersions(known: readonly string[], now = new Date()): Version
   };
 }
 
+/** For files whose effect is there: behind all that is applied, and in front of all that is not, which dbmate would refuse behind them. */
+export function versionsInFrontOf(
+  { applied, present, pending }: Pick<Assessment, "applied" | "present" | "pending">,
+  versions: Versions,
+): () => string {
+  const sorted = (files: readonly MigrationFile[]) => files.map(({ version }) => version).sort();
+  const [oldest] = sorted(pending.filter((file) => !present.includes(file)));
+  if (oldest === undefined) return versions.next;
+  let newest = sorted([...applied, ...present]).at(-1) ?? "0".repeat(oldest.length);
+  return () => {
+    newest = between(newest, oldest) ?? versions.next();
+    return newest;
+  };
+}
+
+/** The order is that of texts. */
+function between(low: string, high: string): string | undefined {
+  const counted = `${BigInt(low) + 1n}`.padStart(low.length, "0");
+  return [counted, `${low}1`, `${low}01`, `${low}001`].find((version) => low < version && version < high);
+}
+
 /** New names for files whose version is another one's, or comes too late. */
 export async function decideNames(
   files: readonly MigrationFile[],
@@ -46,8 +67,11 @@ export async function decideNames(
   }
   const single = singleVersions(files, live);
   const isThere = new Set(present.map(({ version }) => version));
-  const late = new Set(versionsIn(stateOf(single, trackedOf(history, live)), "out of order"));
-  renamed.push(...single.filter(({ version }) => late.has(version) && !isThere.has(version)).map(newName));
+  const tracked = trackedOf(history, live);
+  // Those that are there will be noted as applied.
+  const applied = [...tracked.applied, ...isThere];
+  const late = new Set(versionsIn(stateOf(single, { ...tracked, applied }), "out of order"));
+  renamed.push(...single.filter(({ version }) => late.has(version)).map(newName));
   return renamed;
 }
 

@@ -7,7 +7,7 @@ import { openPlace, type Place } from "./place.ts";
 import type { Progress } from "./progress.ts";
 import { openScratch, type Scratch } from "./scratch.ts";
 
-export type Opened = {
+type Opened = {
   place: Place;
   scratch: (live: Live) => Promise<Scratch>;
 };

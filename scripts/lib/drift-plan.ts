@@ -1,4 +1,4 @@
-// What a repair does, step by step, and every reason for which it cannot be done. Pure: the plan that is printed is carried out.
+// What a repair does, step by step. Pure: the plan that is printed is carried out. What stands in its way: drift-obstacles.ts.
 import type { Assessment } from "./drift-assess.ts";
 import { editedIn } from "./drift-findings.ts";
 import { type Forward, remarks } from "./drift-forward.ts";

@@ -2,7 +2,7 @@
 // transaction, which is taken back unless a look at its end finds nothing that differs.
 import { carryOut } from "./drift-apply.ts";
 import { readAllMigrations } from "./drift-assess.ts";
-import { type DriftBackup, openDriftBackup } from "./drift-backup.ts";
+import { openDriftBackup } from "./drift-backup.ts";
 import { where } from "./drift-check.ts";
 import { type Decided, decide, type Repairing } from "./drift-decide.ts";
 import { counted } from "./drift-findings.ts";
@@ -12,6 +12,7 @@ import type { DriftRequest } from "./drift-request.ts";
 import { lockMigrations } from "./migration-lock.ts";
 import { createProgress } from "./progress.ts";
 import { asTyped } from "./runtime.ts";
+import { nameOfStore } from "./s3.ts";
 import { readSchemaFile } from "./schema-file.ts";
 import { confirm } from "./terminal.ts";
 import { interruption } from "./wait.ts";
@@ -26,7 +27,7 @@ export async function repair(request: DriftRequest): Promise<void> {
     if (flags.plan) return await plan({ ...repairing, unlocked: (ask) => ask() });
     const waitSeconds = Number(flags.wait);
     const onWait = (holder: string) => progress.note(`waiting for ${holder}`);
-    const take = () => lockMigrations({ place, database: place.database, waitSeconds, interrupted, onWait });
+    const take = () => lockMigrations({ place, waitSeconds, interrupted, onWait });
     let lock = await take();
     /** Who has gone for lunch should not keep a deploy out. What changes meanwhile is seen by the look that follows. */
     const unlocked: Repairing["unlocked"] = async (ask) => {
@@ -55,9 +56,10 @@ async function plan(repairing: Repairing): Promise<void> {
     );
   }
   const differences = counted(decided.before.findings).length;
-  const backup = await openBackup(repairing);
+  // A plan alone needs no values, and looks into no bucket.
+  const backup = flags.plan ? undefined : await openDriftBackup(repairing, repairing.progress, interrupted);
   try {
-    const about = { database, differences, backup: describeBackup(repairing, backup), at: where(flags) };
+    const about = { database, differences, backup: describeBackup(repairing), at: where(flags) };
     console.error(asTyped(formatPlan(decided.plan, about)));
     if (flags.plan)
       return console.log(flags.json ? JSON.stringify(planAsJson(database, decided)) : "Nothing was changed.");
@@ -72,17 +74,10 @@ async function plan(repairing: Repairing): Promise<void> {
   }
 }
 
-/** Before anything is asked or changed; a plan alone needs none. */
-async function openBackup({ progress, interrupted, ...request }: Repairing): Promise<DriftBackup | undefined> {
-  if (request.flags.plan && !request.settings.backup) return undefined;
-  return await openDriftBackup(request, progress, interrupted);
-}
-
-function describeBackup({ flags }: Repairing, backup: DriftBackup | undefined): string {
-  if (backup) return `into ${backup.where}, before anything else`;
-  return flags["no-backup"]
-    ? "none (--no-backup)"
-    : "none: dbops.config.ts does not say where to, and it takes --no-backup";
+function describeBackup({ flags, settings: { name, backup } }: Repairing): string {
+  if (flags["no-backup"]) return "none (--no-backup)";
+  if (!backup) return "none: dbops.config.ts does not say where to, and it takes --no-backup";
+  return `into ${nameOfStore(backup)}/${name}, before anything else`;
 }
 
 const stepsOf = ({ alone, together, files }: RepairPlan) => [

@@ -48,6 +48,4 @@ export type DriftRequest = {
   /** Of the project. */
   directory: string;
   flags: DriftFlags;
-  /** What follows the subcommand. */
-  words: readonly string[];
 };

@@ -1,6 +1,6 @@
 // What `migrate lint` looks for: every rule with its severity. docs/migrations.md has the same list with the reason of each.
 
-export type Severity = "error" | "warning";
+type Severity = "error" | "warning";
 
 type Rule = {
   severity: Severity;

@@ -49,7 +49,7 @@ function realFolder(path: string): string {
 }
 
 /** Everything that was found, and the sum of it in the last line. */
-export function formatLinted({ files, judged, squawk, findings, allowed }: Linted): string {
+function formatLinted({ files, judged, squawk, findings, allowed }: Linted): string {
   const spared = judged < files ? `, ${judged} of them by the rules of safety` : "";
   return [
     ...findings.flatMap(formatFinding),

@@ -1,6 +1,7 @@
 // `migrate new NAME`: a file with the next version and the project's own TEMPLATE.sql in it.
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { versionOf } from "./adopt-version.ts";
 import { usage } from "./args.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { commandLine, type MigrateRequest } from "./migrate-request.ts";
@@ -62,14 +63,14 @@ export function nextVersion(existing: readonly string[], now: Date): string {
   const time = Date.parse(newest.replace(/^(....)(..)(..)(..)(..)(..)\d*$/, "$1-$2-$3T$4:$5:$6Z"));
   if (/^\d{14}/.test(newest) && !Number.isNaN(time)) return digits(new Date(time + 1000));
   const why = `the newest version, ${newest}, is no time, and comes after every time`;
-  throw new Failure(
-    "Cannot make a migration",
-    why,
-    ["bun scripts/drift.ts repair --plan      # numbers become times"],
-    {
-      exitCode: exitCodes.usage,
-    },
-  );
+  const file = existing.find((name) => /^\d+/.exec(name)?.[0] === newest)!;
+  const isNumbered = versions.every(({ length }) => length < 8);
+  const renamed = `${isNumbered ? versionOf(newest) : present}${file.slice(newest.length)}`;
+  const next = [
+    `git mv migrations/${file} migrations/${renamed}      # and so on: each file that has no time`,
+    "bun scripts/drift.ts repair --plan      # in each database: its numbers become the versions of these files",
+  ];
+  throw new Failure("Cannot make a migration", why, next, { exitCode: exitCodes.usage });
 }
 
 const digits = (time: Date) => time.toISOString().replaceAll(/\D/g, "").slice(0, 14);

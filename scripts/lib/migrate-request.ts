@@ -17,7 +17,7 @@ const line = {
     "lose-data": { help: "what it drops may be lost; needed anywhere but in this machine's stack" },
     "no-squawk": { help: "without the rules about locks, for which squawk is needed" },
     "exit-code": { help: "exit 3 when anything is pending or wrong" },
-    base: { value: "REF", help: "the commit whose schema.sql the missing files are applied to" },
+    base: { value: "REF", help: "the commit whose files come first; what is new is applied to those" },
     "no-incremental": { help: "only whether the files make what schema.sql says" },
     role: {
       value: "ROLE",

@@ -8,7 +8,7 @@ import { look } from "./migration-look.ts";
 import type { AppliedFile } from "./migration-outcome.ts";
 import { planUp, type UpPlan } from "./migration-plan.ts";
 import { packageMissing } from "./packages.ts";
-import { openPlace, type Place } from "./place.ts";
+import { flagsFor, openPlace, type Place } from "./place.ts";
 import { inDatabase } from "./psql.ts";
 import { asTyped } from "./runtime.ts";
 import { confirm } from "./terminal.ts";
@@ -57,7 +57,7 @@ async function confirmed(
   // A URL of this machine may be the near end of a tunnel.
   if (environment === "local") return;
   const answer = environment === "production" ? settings.name : environment;
-  const text = `This migrates "${database}" on ${name}. It makes no backup first; bun scripts/backup.ts does, and so does a deploy.`;
+  const text = `This migrates "${database}" on ${name}. It makes no backup first; bun scripts/backup.ts${flagsFor(environment)} does, and so does a deploy.`;
   await orInterrupted(interrupted, confirm({ text: asTyped(text), answer, flag: "--yes" }));
 }
 

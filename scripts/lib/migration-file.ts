@@ -33,12 +33,12 @@ const others = ["TEMPLATE.sql", "schema.sql"];
  * All of a directory, in dbmate's order: by file name, as text.
  * @throws {Failure} exit 2 for a directory that is not there, and for files that dbmate would skip or could not read: all at once.
  */
-export async function readMigrations(directory: string, folder = "migrations"): Promise<MigrationFile[]> {
-  const { files, problems } = await findMigrations(directory, folder);
+export async function readMigrations(directory: string): Promise<MigrationFile[]> {
+  const { files, problems } = await findMigrations(directory);
   problems.push(...unreadableIn(files), ...sameVersions(files));
   if (problems.length === 0) return files;
   const count = problems.length === 1 ? "1 file is not one that dbmate can apply" : `${problems.length} problems`;
-  throw new Failure(`Cannot read ${folder}/`, count, ["bun scripts/migrate.ts lint"], {
+  throw new Failure("Cannot read migrations/", count, ["bun scripts/migrate.ts lint"], {
     ...usage,
     details: problems.join("\n"),
     read: "docs/migrations.md",
@@ -100,7 +100,7 @@ function firstNotUtf8(content: string | Buffer): number | undefined {
 /** As dbmate 2.36 looks for it: at the beginning of a line, in lower case. */
 const directive = /^--\s*migrate:(up|down)(?:\s+(\S.*?))?\s*$/;
 
-export type Unreadable = {
+type Unreadable = {
   /** The rule of `migrate lint` that finds it. */
   rule: "encoding" | "up-missing" | "statement-before-up" | "several-sections" | "down-missing";
   /** Undefined where something is missing. */

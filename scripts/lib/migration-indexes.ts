@@ -32,14 +32,7 @@ where not i.indisvalid and c.relkind = 'i' order by 2`;
 
 export const invalidIndexes = (psql: Psql): Promise<InvalidIndex[]> => psql.rows<InvalidIndex>(listInvalidIndexes);
 
-/** From how Postgres itself writes it: `one_x`, `app."One x"`. */
-export function asInvalidIndex(index: string): InvalidIndex {
-  const words = [...index.matchAll(/"((?:[^"]|"")+)"|([^".]+)/g)];
-  const [name, schema] = words.map(([, quoted, plain]) => quoted?.replaceAll('""', '"') ?? plain!).reverse();
-  return { oid: 0, index, isBeingBuilt: false, name: name!, ...(schema !== undefined && { schema }) };
-}
-
-export type InTheWay = InvalidIndex & { file: MigrationFile };
+type InTheWay = InvalidIndex & { file: MigrationFile };
 
 /**
  * Those that one of these files would make, and that no statement before that gets out of the way. Pure. Postgres' parser says what a

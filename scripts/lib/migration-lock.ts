@@ -65,7 +65,6 @@ export type MigrationLock = {
 
 type Wanted = {
   place: Place;
-  database?: string;
   /** How long to wait for another runner. 0: not at all. */
   waitSeconds: number;
   interrupted: AbortSignal;
@@ -78,9 +77,9 @@ const aliveSeconds = 15;
 
 /** Asks again and again. @throws {Failure} exit 4 with who holds it. */
 export async function lockMigrations(wanted: Wanted): Promise<MigrationLock> {
-  const { place, database, interrupted } = wanted;
+  const { place, interrupted } = wanted;
   interrupted.throwIfAborted();
-  const psql = await openPsql(place, database);
+  const psql = await openPsql(place);
   const onAbort = () => void psql.close();
   interrupted.addEventListener("abort", onAbort);
   try {

@@ -1,5 +1,5 @@
-// What the kit remembers of migrations beside dbmate's own table: the sha256 of each file as it was applied. In a schema of its own,
-// `dbops`, which every backup carries and nobody needs who works without the kit.
+// What the kit remembers of migrations beside dbmate's own table: the sha256 of each file as it was applied, or first found applied. In a
+// schema of its own, `dbops`, which every backup carries and nobody needs who works without the kit.
 import type { MigrationFile } from "./migration-file.ts";
 import type { Tracked } from "./migration-state.ts";
 import { type Psql, quoteLiteral } from "./psql.ts";
@@ -19,7 +19,7 @@ const createTable = `do $$ begin
     recorded_at timestamptz not null default now()
   );
   comment on schema dbops is 'What create-dbops remembers. Nothing works less well without it.';
-  comment on table dbops.migration_files is 'Migration files as they were when they were applied: "drift check" finds those that were edited since.';
+  comment on table dbops.migration_files is 'Migration files as they were when they were applied, or first found applied: "drift check" finds those that were edited since.';
 end $$`;
 
 /** One look: two queries, because one that names a missing table fails as a whole. Writes nothing. */

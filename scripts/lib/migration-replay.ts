@@ -1,5 +1,5 @@
 // Applies migration files one after the other through one session of psql, as dbmate would, to a database that nobody uses: in a
-// hundredth of the time, and with a look at it between two files. The live database is migrated by dbmate itself.
+// hundredth of the time. The live database is migrated by dbmate itself.
 import { randomBytes } from "node:crypto";
 import { exitCodes, Failure } from "./failure.ts";
 import type { MigrationFile } from "./migration-file.ts";
@@ -14,21 +14,12 @@ export const fileSeconds = 6 * 3600;
 
 /**
  * In the given order. What a file says about its session (search_path, role) holds for those after it, as it does with dbmate.
- * @param onFile hears of each that has been applied, and how long it took.
  * @throws {Failure} exit 3 naming file and line; what that file did is taken back, unless it has no transaction.
  */
-export async function replay(
-  psql: Psql,
-  files: readonly MigrationFile[],
-  onFile: (file: MigrationFile, seconds: number) => void = () => {},
-): Promise<void> {
+export async function replay(psql: Psql, files: readonly MigrationFile[]): Promise<void> {
   // With its schema: a file may have made one that comes first in the search path.
   await psql.execute(historyTable("public.schema_migrations"));
-  for (const file of files) {
-    const begun = performance.now();
-    await applyFile(psql, file);
-    onFile(file, (performance.now() - begun) / 1000);
-  }
+  for (const file of files) await applyFile(psql, file);
   await psql.execute("reset session authorization; reset role; reset search_path");
 }
 

@@ -5,7 +5,7 @@ import type { MigrationFile } from "./migration-file.ts";
 export type Tracked = {
   /** The versions of schema_migrations, as text. */
   applied: readonly string[];
-  /** The sha256 of each file as it was when `migrate up` applied it, by version; not of files that something else has applied. */
+  /** By version: the sha256 of each file as it was when `migrate up` applied it, or found it applied by something else. */
   recorded: Readonly<Record<string, { file: string; sha256: string }>>;
 };
 

@@ -11,7 +11,7 @@ import { type Held, rankOf } from "./rehearse-locks.ts";
 import { type Relation, type Relations, readRelations } from "./rehearse-relations.ts";
 
 /** Rows of which each is on the disk once more: of a table that was written anew, or that an UPDATE has changed. */
-export type Rewritten = { table: string; rows: number; line: number; by: "rewrite" | "update" };
+type Rewritten = { table: string; rows: number; line: number; by: "rewrite" | "update" };
 
 export type RehearsedFile = {
   file: string;

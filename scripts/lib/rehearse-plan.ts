@@ -5,6 +5,7 @@ import { imageFor, type Stack } from "./drill-plan.ts";
 import { exitCodes, Failure } from "./failure.ts";
 import { formatAge, formatBytes } from "./figures.ts";
 import type { MigrationFile } from "./migration-file.ts";
+import { flagsFor } from "./place.ts";
 import type { Pending } from "./rehearse-files.ts";
 import { formatLimits, type Limits } from "./rehearse-limits.ts";
 import { type Observed, roomFactor, whyUnfit } from "./restore-plan.ts";
@@ -18,7 +19,7 @@ export type Wanted = {
   database: string;
   /** For people. */
   place: string;
-  /** To be typed behind a command, so that it is about the same database: " --on production". */
+  /** To be typed behind `rehearse`, so that it is the same one: " --on production", " --from production". */
   flags: string;
   limits: Limits;
   now: Date;
@@ -97,7 +98,7 @@ function choose({ which, environment, flags }: Wanted, listing: Listing): Backup
   const isCandidate = (one: Backup) => isWhole(one) && one.manifest.environment === environment;
   if (which === "latest" && !listing.backups.some(isCandidate) && listing.unreadable.length === 0) {
     const why = `there is none of the whole database of ${environment}`;
-    const next = [`bun scripts/backup.ts${flags}`, "bun scripts/backup.ts list"];
+    const next = [`bun scripts/backup.ts${flagsFor(environment)}`, "bun scripts/backup.ts list"];
     throw new Failure("There is no backup to rehearse with", why, next, page);
   }
   const backup = chooseBackup(listing, which, { environment });
@@ -110,7 +111,12 @@ function choose({ which, environment, flags }: Wanted, listing: Listing): Backup
   }
   if (migrations.length === 0 && Object.keys(rows).length > 0) {
     const why = "its database has tables and no schema_migrations, so that nobody knows which files it has";
-    throw new Failure(`Cannot rehearse with ${backup.id}`, why, [`bun scripts/drift.ts adopt${flags}`], page);
+    throw new Failure(
+      `Cannot rehearse with ${backup.id}`,
+      why,
+      [`bun scripts/drift.ts adopt${flagsFor(backup.manifest.environment)}`],
+      page,
+    );
   }
   return backup;
 }
@@ -132,19 +138,28 @@ function pendingIn({ manifest }: Backup, { files, liveMigrations }: Pick<Seen, "
   });
 }
 
-function refuseReaching(lines: readonly string[], { flags }: Wanted): void {
+/** To be typed: the same rehearsal there. */
+export const inContainer = ({ which, flags }: Pick<Wanted, "which" | "flags">) =>
+  `bun scripts/migrate.ts rehearse${which === "latest" ? "" : ` ${which}`}${flags} --in-container`;
+
+function refuseReaching(lines: readonly string[], wanted: Wanted): void {
   if (lines.length === 0) return;
   const why = `${lines.length === 1 ? "1 statement changes" : `${lines.length} statements change`} more than the database that it is run in`;
-  const next = [`bun scripts/migrate.ts rehearse${flags} --in-container`];
-  throw new Failure("Cannot rehearse beside the live database", why, next, { ...page, details: lines.join("\n") });
+  throw new Failure("Cannot rehearse beside the live database", why, [inContainer(wanted)], {
+    ...page,
+    details: lines.join("\n"),
+  });
 }
 
-function refuseUnfit({ id, manifest }: Backup, { place, flags }: Wanted, observed: Observed): void {
+function refuseUnfit({ id, manifest }: Backup, wanted: Wanted, observed: Observed): void {
   const problems = whyUnfit(manifest, observed);
   if (problems.length === 0) return;
   const count = problems.length === 1 ? "1 reason" : `${problems.length} reasons`;
-  const next = ["mend it, then the same command again", `or: bun scripts/migrate.ts rehearse${flags} --in-container`];
-  throw new Failure(`Cannot rehearse with ${id} on ${place}`, count, next, { ...page, details: problems.join("\n") });
+  const next = ["mend it, then the same command again", `or: ${inContainer(wanted)}`];
+  throw new Failure(`Cannot rehearse with ${id} on ${wanted.place}`, count, next, {
+    ...page,
+    details: problems.join("\n"),
+  });
 }
 
 function groundFor(

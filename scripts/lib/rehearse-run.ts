@@ -17,6 +17,7 @@ import { type Outcome, rehearseFiles } from "./rehearse-files.ts";
 import { cutOff } from "./rehearse-guard.ts";
 import {
   type Ground,
+  inContainer,
   planRehearsal,
   type RehearsalPlan,
   type Seen,
@@ -30,6 +31,7 @@ import { requireEqual } from "./restore-prove.ts";
 import { bringBack, giveSettings } from "./restore-run.ts";
 import { maintenanceOf, observe, type Seen as SeenServer, takeTurn, tryTurn } from "./restore-server.ts";
 import { openStored } from "./restore-source.ts";
+import { asTyped } from "./runtime.ts";
 import type { Store } from "./s3.ts";
 import { findLeftovers, readStack, requireEngine } from "./throwaway.ts";
 
@@ -61,10 +63,10 @@ export type Rehearsal = {
  * @throws {Failure} when it could not be rehearsed. A file that fails and figures above the limits are findings.
  */
 export async function runRehearsal(asked: Rehearsal): Promise<Ended | undefined> {
-  const { settings, directory, inContainer } = asked;
+  const { settings, directory } = asked;
   const files = await readMigrations(directory);
   const reaching = await whatReaches(files);
-  const end = await (inContainer ? inThrowaway(asked, { files, reaching }) : beside(asked, { files, reaching }));
+  const end = await (asked.inContainer ? inThrowaway(asked, { files, reaching }) : beside(asked, { files, reaching }));
   return end && judged(end.plan, end.outcome, settings.migrations.rehearse);
 }
 
@@ -104,13 +106,16 @@ async function beside(asked: Rehearsal, files: Files): Promise<End> {
   }
 }
 
+const flagsOf = ({ on, url, from }: Rehearsal) =>
+  `${flagsFor(environmentOf({ on, url }))}${from === undefined ? "" : ` --from ${from}`}`;
+
 /** @returns undefined where nothing is to be done after it. */
 async function decide(asked: Rehearsal, files: Files, place: Pick<Place, "database" | "name">, ground: Ground) {
-  const { settings, listing, which, from, on, url, interrupted } = asked;
-  const environment = environmentOf({ on, url });
+  const { settings, listing, which, from, interrupted } = asked;
+  const environment = environmentOf(asked);
   const wanted: Wanted = {
     ...{ which, environment: from ?? environment, database: place.database, place: place.name },
-    ...{ flags: flagsFor(environment), limits: settings.migrations.rehearse, now: new Date() },
+    ...{ flags: flagsOf(asked), limits: settings.migrations.rehearse, now: new Date() },
   };
   const liveMigrations = ground.kind === "beside" ? (ground.observed.live?.migrations ?? []) : [];
   const seen = { listing, ...files, liveMigrations, ground };
@@ -141,7 +146,7 @@ async function besideLive(
     const outcome = await inDatabase(place, target, interrupted, async (psql) => {
       await progress.step("vacuum", () => settle(psql));
       if (live) await inDatabase(place, place.database, interrupted, (there) => takeBackAsThere(there, psql, pending));
-      const next = `bun scripts/migrate.ts rehearse${flagsFor(place.environment)} --in-container`;
+      const next = inContainer({ which: asked.which, flags: flagsOf(asked) });
       const guard = { next, versionNumber: observed.versionNumber };
       await cutOff(psql, guard);
       return await rehearseFiles({
@@ -164,7 +169,7 @@ async function besideLive(
     await watch.stop();
     await progress
       .step("clean", () => admin.execute(dropScript(target), 600))
-      .catch(() => progress.note(`warning: "${target}" is left behind: ${leftBehind(place)}`));
+      .catch(() => progress.note(asTyped(`warning: "${target}" is left behind: ${leftBehind(place)}`)));
   }
 }
 

@@ -16,7 +16,7 @@ export { partBytesFor } from "./s3-upload.ts";
 
 /** Keys are relative to the configured prefix: `${store.name}/${key}` is where an object is, for people. */
 export type Store = {
-  /** "s3://bucket/prefix", or "s3://bucket" without one. */
+  /** As nameOfStore() has it. */
   name: string;
   /**
    * Streams it in parts. An error of the body, or the signal, removes the parts again, and no object appears; it rejects with
@@ -47,6 +47,10 @@ export type Store = {
   close(): void;
 };
 
+/** "s3://bucket/prefix", or "s3://bucket" without one. */
+export const nameOfStore = ({ bucket, prefix }: Pick<NonNullable<Settings["backup"]>, "bucket" | "prefix">) =>
+  prefix ? `s3://${bucket}/${prefix}` : `s3://${bucket}`;
+
 /** Talks to nobody yet: what is wrong with the bucket or the key is found by the first request. */
 export async function openStore(
   backup: NonNullable<Settings["backup"]>,
@@ -56,7 +60,7 @@ export async function openStore(
   const sdk = await import("@aws-sdk/client-s3").catch(packageMissing);
   const client = newClient(sdk, backup, credentials);
   const { bucket: Bucket, prefix, accessKeyFrom } = backup;
-  const name = prefix ? `s3://${Bucket}/${prefix}` : `s3://${Bucket}`;
+  const name = nameOfStore(backup);
   const before = prefix ? `${prefix}/` : "";
   const ask = requester({ backup, credentials }, patience);
   const storage: Storage = { sdk, client, Bucket, before, accessKeyFrom, name, patience, ask };

@@ -17,17 +17,19 @@ export type Runner = {
 };
 
 type Where = {
+  /** Another one than migrate. */
+  verb?: "drift";
   directory: string;
   environment: Record<string, string>;
   /** Behind those of the caller, for instance --database-url URL. */
   words?: readonly string[];
 };
 
-export function migrateIn({ directory, environment, words: more = [] }: Where) {
+export function migrateIn({ verb, directory, environment, words: more = [] }: Where) {
   const argv = (words: readonly string[]) => [
     join(programs, "bun"),
     "--no-env-file",
-    "scripts/migrate.ts",
+    `scripts/${verb ?? "migrate"}.ts`,
     ...words,
     ...more,
   ];

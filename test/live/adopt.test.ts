@@ -165,6 +165,7 @@ describe("by their documented tables", () => {
       "20000101000102_all_people.sql",
     ]);
     expect(await historyOf(project, "flyway_schema_history")).toHaveLength(5);
+    await goesOn(project);
   });
 
   test("ecto: its bigint table makes room for a baseline", async () => {
@@ -239,7 +240,7 @@ describe("runners that people have written", () => {
     await goesOn(project);
   });
 
-  test("of the two files with one number the first alone was applied: the other would be older than nothing, and stays pending", async () => {
+  test("of the two files with one number the first alone was applied: the other is newer than all that is applied, and stays pending", async () => {
     const project = await lab.project("numbers-one");
     await project.sql.unsafe(
       `create table db_migrations (id serial, version text, applied_at timestamptz default now()); insert into db_migrations (version) values ('001'), ('040'); ${made}`,
@@ -546,7 +547,7 @@ describe("what is refused, with nothing changed", () => {
     await project.sql.unsafe(knexTables);
     expect(await refused(project)).toEqual([
       3,
-      "There is nothing to adopt: public.knex_migrations, the history of knex, is empty\n  next: bun scripts/migrate.ts up\n  read: docs/adopt.md",
+      `There is nothing to adopt: public.knex_migrations, the history of knex, is empty\n  next: bun scripts/migrate.ts up --database-url '${project.url}'\n  read: docs/adopt.md`,
     ]);
     await project.sql.unsafe("create table alembic_version (version_num varchar(32) primary key)");
     expect((await refused(project))[0]).toBe(2);
@@ -555,7 +556,7 @@ describe("what is refused, with nothing changed", () => {
     );
     expect(await refused(project, "--tool", "knex")).toEqual([
       5,
-      "Cannot adopt from knex: there is a table schema_migrations, and it has 1 version already\n  next: bun scripts/drift.ts check      # what dbmate's own history and the files have in common\n  read: docs/adopt.md",
+      `Cannot adopt from knex: there is a table schema_migrations, and it has 1 version already\n  next: bun scripts/drift.ts check --database-url '${project.url}'      # what dbmate's own history and the files have in common\n  read: docs/adopt.md`,
     ]);
   });
 

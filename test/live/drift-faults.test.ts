@@ -248,6 +248,33 @@ Nothing was changed: another runner (Postgres process N, since N-N-N N:N:N UTC) 
     ]);
   });
 
+  test("while somebody keeps the history, or a table: exit 4, because nothing is to be mended", async () => {
+    const unvalidated = `alter table orders drop constraint orders_total_positive;
+      alter table orders add constraint orders_total_positive check (total >= 0) not valid`;
+    const kept = async (drift: string, lock: string) => {
+      const project = await lab.project();
+      await project.sql(drift);
+      const before = await project.everything();
+      const sql = lab.server.connect({ database: project.database, max: 1 });
+      await sql.unsafe(`begin; lock table ${lock}`);
+      const { exitCode, stderr } = await project.drift(repairWords);
+      await sql.end();
+      expect(await project.everything()).toBe(before);
+      return [exitCode, stderr.slice(stderr.indexOf("Nothing was"))];
+    };
+    const said = (what: string) => `Nothing was repaired: cannot ${what}: somebody has kept the table for 10 s
+  | ERROR:  55P03: canceling statement due to lock timeout
+  next: the same command again
+  read: docs/runbook/migration-hangs.md
+`;
+    const [history, table] = await Promise.all([
+      kept(integers, "schema_migrations in row exclusive mode"),
+      kept(unvalidated, "orders in share update exclusive mode"),
+    ]);
+    expect(history).toEqual([4, said("lock schema_migrations")]);
+    expect(table).toEqual([4, said("validate the constraint public.orders.orders_total_positive")]);
+  });
+
   test("an index that cannot be valid; nothing of the attempt is left", async () => {
     const project = await lab.project();
     await project.write(
@@ -594,6 +621,8 @@ done | ${real} "$@"
 `;
 
   let template: DriftProject;
+  /** With two files of one version, of which one gets a new name. */
+  let twins: DriftProject;
   let path: string;
   beforeAll(async () => {
     const real = `${lab.environment.PATH!.split(":")[0]}/psql`;
@@ -603,8 +632,14 @@ done | ${real} "$@"
     path = `${join(folder, "bin")}:${lab.environment.PATH}`;
     template = await lab.project();
     await template.sql(`${integers} alter table accounts add column nickname text`);
+    twins = await lab.project();
+    await twins.sql("alter table accounts add column nickname text");
+    await twins.write(
+      "20260101090100_coupons.sql",
+      "-- migrate:up\ncreate table coupons (code text);\n\n-- migrate:down\n",
+    );
     // What the files make is found out here once for all.
-    expect((await template.drift(["check"])).exitCode).toBe(3);
+    for (const project of [template, twins]) expect((await project.drift(["check"])).exitCode).toBe(3);
   });
 
   const words = [...repairWords, "--keep", "database"];
@@ -612,17 +647,20 @@ done | ${real} "$@"
     ...{ PATH: path, FAULT_LOG: join(folder, log), FAULT_AT: `${at}`, FAULT_SIGNAL: signal },
   });
 
-  test("at each statement that writes, killed or told to stop", async () => {
-    const whole = await lab.copyOf(template);
-    expect((await whole.drift(words, faultAt("count", 0, "KILL"))).exitCode).toBe(0);
-    const statements = readFileSync(join(folder, "count"), "utf8").trim().split("\n");
-    expect(statements.length).toBeGreaterThan(5);
+  test.each<[string, () => DriftProject, number, number]>([
+    ["numbers for versions: at each statement that writes", () => template, 4, Number.POSITIVE_INFINITY],
+    ["two files of one version: at the last two statements that write", () => twins, 5, 2],
+  ])("%s, killed or told to stop", async (name, from, fileCount, lastOnes) => {
+    const whole = await lab.copyOf(from());
+    expect((await whole.drift(words, faultAt(name, 0, "KILL"))).exitCode).toBe(0);
+    const statements = readFileSync(join(folder, name), "utf8").trim().split("\n");
+    expect(statements.length).toBeGreaterThan(3);
     expect(statements.at(-1)).toEndWith(" commit");
-    const before = (await template.everything()).replaceAll(template.database, "DATABASE");
-    for (let at = 1; at <= statements.length; at++) {
-      const project = await lab.copyOf(template);
+    const before = (await from().everything()).replaceAll(from().database, "DATABASE");
+    for (let at = Math.max(1, statements.length - lastOnes + 1); at <= statements.length; at++) {
+      const project = await lab.copyOf(from());
       const signal = at % 2 === 0 && at < statements.length ? "INT" : "KILL";
-      const repair = await project.start(words, faultAt(`${at}`, at, signal));
+      const repair = await project.start(words, faultAt(`${name} ${at}`, at, signal));
       const code = await repair.ended;
       expect([at, code]).toEqual([at, signal === "INT" ? 130 : "SIGKILL"]);
       if (signal === "INT") expect(repair.said()).toContain("Interrupted: by SIGINT\n");
@@ -635,8 +673,12 @@ done | ${real} "$@"
       expect(isOver).toBe(true);
       if (at < statements.length)
         expect((await project.everything()).replaceAll(project.database, "DATABASE")).toBe(before);
-      // At the last one the file is there, and the database does not know of it yet.
-      else expect(await project.files()).toHaveLength(4);
+      // At the last one the files are as they should be, and the database does not know of it yet.
+      else {
+        const names = (await project.files()).map((file) => file.replace(/^\d+/, ""));
+        expect(names.toSorted()).toEqual((await whole.files()).map((file) => file.replace(/^\d+/, "")).toSorted());
+        expect(names).toHaveLength(fileCount);
+      }
       const again = await project.drift(words);
       expect([at, again.exitCode, again.exitCode === 0 ? "" : again.stderr]).toEqual([at, 0, ""]);
       expect(await differences(project)).toBe(0);
@@ -701,6 +743,75 @@ done | ${real} "$@"
     expect([again.exitCode, again.exitCode === 0 ? "" : again.stderr]).toEqual([0, ""]);
     expect(await differences(project)).toBe(0);
     expect(await project.sql("select count(*) from pg_class where relname ~ '_cc(new|old)'")).toBe("0");
+  });
+
+  test.each(["SIGINT", "SIGKILL"] as const)("by %s while an index is dropped", async (name) => {
+    const project = await lab.project();
+    // As a migration leaves it that has failed.
+    await project.sql(`create unique index accounts_email_key on accounts (email);
+      update pg_index set indisvalid = false where indexrelid = 'accounts_email_key'::regclass`);
+    const sql = lab.server.connect({ database: project.database, max: 1 });
+    await sql`begin`;
+    await sql`lock table accounts in row exclusive mode`;
+    const repair = await project.start(repairWords);
+    const atWork = `select 1 from pg_stat_activity where datname = '${project.database}' and wait_event_type = 'Lock'
+      and query ~* '^drop index concurrently'`;
+    const seen = await poll({ seconds: 60, everyMilliseconds: 50 }, async () => (await lab.sql(atWork)) || undefined);
+    expect(seen, repair.said()).toBe("1");
+    await repair.stop(name, name === "SIGINT" ? 60 : 0);
+    expect([await repair.ended, repair.said().split("\n").slice(-3)]).toEqual(
+      name === "SIGINT"
+        ? [130, [expect.stringMatching(/^ {2}FAILED indexes /), "Interrupted: by SIGINT", ""]]
+        : ["SIGKILL", expect.anything()],
+    );
+    // Told to stop, Postgres has stopped, too; and what it had begun is not valid, as before.
+    if (name === "SIGINT") expect(await lab.sql(atWork)).toBe("");
+    expect(await project.sql("select indexrelid::regclass from pg_index where not indisvalid")).toBe(
+      "accounts_email_key",
+    );
+    await sql`rollback`;
+    await sql.end();
+    const again = await project.drift(repairWords);
+    expect([again.exitCode, again.exitCode === 0 ? "" : again.stderr]).toEqual([0, ""]);
+    expect(await differences(project)).toBe(0);
+    expect(await project.sql("select to_regclass('accounts_email_key') is null")).toBe("t");
+  });
+
+  test("by a file that somebody takes away meanwhile: the others get their names back", async () => {
+    const project = await lab.project();
+    const both = ["20260101090000_coupons.sql", "20260101090100_refunds.sql"];
+    for (const file of both) {
+      const table = file.replace(/^\d+_|\.sql$/g, "");
+      await project.write(file, `-- migrate:up\ncreate table ${table} (code text);\n\n-- migrate:down\n`);
+    }
+    const before = await project.everything();
+    const sql = lab.server.connect({ database: project.database, max: 1 });
+    await sql`begin`;
+    await sql`lock table schema_migrations in row exclusive mode`;
+    const repair = await project.start(repairWords);
+    await waitingFor("schema_migrations");
+    const text = readFileSync(join(project.directory, "migrations", both[1]!), "utf8");
+    await project.remove(both[1]!);
+    await sql`rollback`;
+    await sql.end();
+    const code = await repair.ended;
+    const last = repair.said().split("\n").slice(-3);
+    expect([
+      code,
+      last.map((line) => line.replaceAll(project.directory, "").replace(/\d+(_refunds\.sql'$)/, "N$1")),
+    ]).toEqual([
+      1,
+      [
+        "Nothing was repaired: a file in migrations/ cannot be changed: ENOENT: no such file or directory, rename '/migrations/20260101090100_refunds.sql' -> '/migrations/N_refunds.sql'",
+        "  next: the same command again",
+        "",
+      ],
+    ]);
+    await project.write(both[1]!, text);
+    expect(await project.everything()).toBe(before);
+    const again = await project.drift(repairWords);
+    expect([again.exitCode, again.exitCode === 0 ? "" : again.stderr]).toEqual([0, ""]);
+    expect((await project.files()).slice(3).map((file) => file.slice(14))).toEqual(["_coupons.sql", "_refunds.sql"]);
   });
 
   test("while an index is rebuilt", async () => {

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import postgres from "postgres";
 import { type Result, run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
 import { type BackupProject, createBackupProject } from "../lab/backup-project.ts";
@@ -35,6 +36,14 @@ const command = (words: readonly string[], changes: Record<string, string | unde
 
 const drift = (words: readonly string[], changes: Record<string, string | undefined> = {}): Promise<Result> =>
   run({ ...command(words, changes), accept: [0, 1, 2, 3, 4, 5, 130], timeoutSeconds: 240 });
+
+const connection = () => {
+  const { PGHOST, PGPORT, PGUSER, PGPASSWORD } = lab.postgres;
+  return {
+    ...{ host: PGHOST!, port: Number(PGPORT), user: PGUSER!, password: PGPASSWORD!, database: PGUSER! },
+    onnotice: () => {},
+  };
+};
 
 const scratches = async () =>
   (
@@ -81,6 +90,14 @@ test("a repair makes its backup first; without its values nothing is begun", asy
   read: docs/backup.md
 `,
   ]);
+  // A plan needs none of them.
+  const plan = await drift(["repair", "--keep", "database", "--plan", ...gone], { BACKUP_PASSPHRASE: undefined });
+  const saved = plan.stderr.split("\n").filter((line) => line.startsWith("  backup "));
+  expect([plan.exitCode, plan.stdout, saved]).toEqual([
+    0,
+    "Nothing was changed.\n",
+    [`  backup     into s3://backups/${lab.project.name}, before anything else`],
+  ]);
   expect(await backups()).toEqual([]);
   const repaired = await drift(["repair", "--keep", "database", "--yes", "--json", ...gone]);
   expect([repaired.exitCode, repaired.exitCode === 0 ? "" : repaired.stderr]).toEqual([0, ""]);
@@ -90,6 +107,64 @@ test("a repair makes its backup first; without its values nothing is begun", asy
   expect((await drift(["check"])).exitCode).toBe(0);
   expect(await scratches()).toBe("");
   for (const secret of lab.secrets) expect(repaired.stdout + repaired.stderr + without.stderr).not.toContain(secret);
+});
+
+test("stopped or killed while the backup is made, or behind it: nothing is changed, and the next run repairs", async () => {
+  // Nobody but a backup wants a lock of that table.
+  await lab.sql(`insert into schema_migrations values ('20251231000000');
+    create schema if not exists dbops; create table dbops.busy (id integer)`);
+  const migrations = () => readdirSync(join(lab.project.directory, "migrations"));
+  const state = async () => [await lab.sql("select version from schema_migrations order by 1"), migrations()];
+  const [before, made] = [await state(), (await backups()).length];
+  const words = ["repair", "--match", "20251231000000=none", "--yes"];
+  const ofTheVerb =
+    "select count(*) from pg_stat_activity where application_name in ('psql', 'pg_dump') and pid <> pg_backend_pid()";
+  const sql = postgres({ ...connection(), max: 1 });
+  const said: string[] = [];
+  const repairing = async (onLine: (line: string) => void = () => {}) =>
+    await start({
+      ...{ ...command(words), ownGroup: true },
+      onLine(line) {
+        said.push(line);
+        onLine(line);
+      },
+    });
+  try {
+    for (const name of ["SIGINT", "SIGKILL"] as const) {
+      await sql`begin`;
+      await sql`lock table dbops.busy in access exclusive mode`;
+      const repair = await repairing();
+      const waits = async () => (await lab.sql(`${ofTheVerb} and wait_event_type = 'Lock'`)) !== "0" || undefined;
+      expect(await poll({ seconds: 60 }, waits), said.join("\n")).toBe(true);
+      expect(said.at(-1)).toMatch(/^ {2}done +connect /);
+      await repair.stop(name, name === "SIGINT" ? 60 : 0);
+      expect([await repair.ended, said.at(-1)]).toEqual(
+        name === "SIGINT" ? [130, "Interrupted: by SIGINT"] : ["SIGKILL", expect.anything()],
+      );
+      await sql`rollback`;
+      const isOver = async () => (await lab.sql(ofTheVerb)) === "0" || undefined;
+      expect([await poll({ seconds: 60 }, isOver), await state(), (await backups()).length]).toEqual([
+        true,
+        before,
+        made,
+      ]);
+    }
+    // However late it hears of it, its transaction does not go through.
+    await sql`begin`;
+    await sql`lock table schema_migrations in row exclusive mode`;
+    const repair = await repairing((line) => {
+      if (/^ {2}done +manifest /.test(line)) void repair.stop("SIGINT", 60);
+    });
+    expect([await repair.ended, said.at(-1)]).toEqual([130, "Interrupted: by SIGINT"]);
+    await sql`rollback`;
+    expect([await state(), (await backups()).length, await scratches()]).toEqual([before, made + 1, ""]);
+  } finally {
+    await sql.end();
+    await lab.sql("drop table dbops.busy");
+  }
+  const again = await drift(words);
+  expect([again.exitCode, again.exitCode === 0 ? "" : again.stderr]).toEqual([0, ""]);
+  expect([(await backups()).length, (await drift(["check"])).exitCode]).toEqual([made + 2, 0]);
 });
 
 test("what takes something back is rehearsed as it will be there, though the backup is older than the repair", async () => {

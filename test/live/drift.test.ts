@@ -58,6 +58,7 @@ type Case = {
 };
 
 const rowsOf = (project: DriftProject) => project.sql("select version from schema_migrations order by version");
+const createCoupons = "-- migrate:up\ncreate table coupons (id int);\n-- migrate:down\ndrop table coupons;\n";
 const allVersions = [accounts, orders, index].map(versionOf).join("\n");
 
 const cases: Record<string, Case> = {
@@ -106,11 +107,7 @@ const cases: Record<string, Case> = {
     afterwards: async (project) => expect(await rowsOf(project)).toBe(allVersions),
   },
   "two files of one version": {
-    make: (project) =>
-      project.write(
-        `${versionOf(orders)}_create_coupons.sql`,
-        "-- migrate:up\ncreate table coupons (id int);\n-- migrate:down\ndrop table coupons;\n",
-      ),
+    make: (project) => project.write(`${versionOf(orders)}_create_coupons.sql`, createCoupons),
     found: [
       `duplicate version: ${versionOf(orders)}_create_coupons.sql and ${orders}: both have the version ${versionOf(orders)}: dbmate applies the first alone, and fails at the second`,
     ],
@@ -136,12 +133,21 @@ const cases: Record<string, Case> = {
     found: [`missing version: ${orders}: what it makes is there, and its version is not`],
     afterwards: async (project) => expect(await rowsOf(project)).toBe(allVersions),
   },
+  "a file whose effect is there, and an older one that is to be applied": {
+    async make(project) {
+      await project.sql("create table later (id int)");
+      await project.write("20260301000000_coupons.sql", createCoupons);
+      await project.write("20260302000000_later.sql", "-- migrate:up\ncreate table later (id int);\n-- migrate:down\n");
+    },
+    found: ["missing version: 20260302000000_later.sql: what it makes is there, and its version is not"],
+    async afterwards(project) {
+      expect(await rowsOf(project)).toBe(`${allVersions}\n20260302000000`);
+      expect((await project.files()).at(-1)).toMatch(/^202[6-9]\d{10}_coupons\.sql$/);
+      await project.migrate();
+    },
+  },
   "a file that comes too late": {
-    make: (project) =>
-      project.write(
-        "20260101090050_create_coupons.sql",
-        "-- migrate:up\ncreate table coupons (id int);\n-- migrate:down\ndrop table coupons;\n",
-      ),
+    make: (project) => project.write("20260101090050_create_coupons.sql", createCoupons),
     found: [
       "out of order: 20260101090050_create_coupons.sql: not applied, and older than one that is: dbmate refuses it",
     ],
@@ -192,6 +198,20 @@ const cases: Record<string, Case> = {
       expect(await rowsOf(project)).toBe(`${allVersions}\n${versionOf(file!)}`);
       // What its last part says is true as well.
       await project.sql("alter table accounts drop column nickname");
+    },
+  },
+  "a column that was made by hand, and stays, beside a file that is to be applied": {
+    async make(project) {
+      await project.write("20260301000000_coupons.sql", createCoupons);
+      await project.sql("alter table accounts add column nickname text");
+    },
+    found: ["structure: column public.accounts.nickname: only in the database"],
+    words: ["--keep", "database"],
+    async afterwards(project) {
+      const kept = "20260101090201_keep_what_the_database_has.sql";
+      expect((await project.files()).slice(3)).toEqual([kept, "20260301000000_coupons.sql"]);
+      expect(await rowsOf(project)).toBe(`${allVersions}\n${versionOf(kept)}`);
+      await project.migrate();
     },
   },
   "tables, types, functions and views made by hand, which stay": {
@@ -448,6 +468,25 @@ test("an integer history that by its order alone stands for a file of rows: only
   ]);
   expect((await repair(project, ["--match", "order"])).after).toBe(0);
   expect(await rowsOf(project)).toBe(`${allVersions}\n${versionOf(rows)}`);
+});
+
+test("files that were numbered, and have times by now: the numbers follow, by the names that were noted", async () => {
+  const project = await lab.project();
+  const names = await project.files();
+  await project.sql("drop table orders, accounts; truncate schema_migrations, dbops.migration_files");
+  const numbers = ["1", "2", "9"];
+  for (const [at, name] of names.entries()) await project.rename(name, name.replace(/^\d+/, numbers[at]!));
+  await project.migrate();
+  expect((await project.drift(["check"])).exitCode).toBe(0);
+  for (const [at, name] of names.entries()) await project.rename(name.replace(/^\d+/, numbers[at]!), name);
+  const { exitCode, stderr } = await project.drift(["repair", "--plan"]);
+  const lines = stderr.split("\n").filter((line) => line.includes("→"));
+  expect([exitCode, lines.map((line) => line.trim())]).toEqual([
+    0,
+    names.map((name, at) => `${numbers[at]} → ${name.split("_")[0]}  ${name}, by name`),
+  ]);
+  await repair(project);
+  expect((await project.drift(["check"])).exitCode).toBe(0);
 });
 
 test("a column that was made by hand, taken back by a migration that does nothing elsewhere", async () => {

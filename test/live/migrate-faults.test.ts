@@ -20,6 +20,7 @@ let sql: postgres.Sql;
 let directory: string;
 let temporary: string;
 let migrate: ReturnType<typeof migrateIn>;
+let drift: ReturnType<typeof migrateIn>["run"];
 /** One that has to be asked, and cannot be. */
 let unsure: ReturnType<typeof migrateIn>;
 /** One that waits for a lock for a moment only. */
@@ -37,6 +38,8 @@ beforeAll(async () => {
   const environment = { ...(await postgresEnvironment()), PGPASSWORD: server.password, TMPDIR: temporary };
   unsure = migrateIn({ directory, environment, words: ["--database-url", url] });
   migrate = migrateIn({ directory, environment, words: ["--database-url", url, "--yes"] });
+  const words = ["--database-url", url, "--scratch-url", url];
+  drift = migrateIn({ verb: "drift", directory, environment, words }).run;
   hasty = migrateIn({
     directory,
     environment,
@@ -55,7 +58,9 @@ beforeEach(async () => {
   // Also what a test has left that failed: the next one would wait for it.
   await sql`select pg_terminate_backend(pid) from pg_stat_activity
     where application_name = 'dbops-migrate' or state = 'idle in transaction'`;
-  await sql.unsafe("drop schema public cascade; create schema public; drop schema if exists dbops cascade");
+  // As a new database has it.
+  await sql.unsafe(`drop schema if exists dbops cascade; drop schema public cascade;
+    create schema public authorization pg_database_owner; grant usage on schema public to public`);
 });
 
 const applied = async (): Promise<string[]> => {
@@ -113,6 +118,33 @@ describe("several runners at once", () => {
     expect(counts.sort()).toEqual([...Array.from({ length: count - 1 }, () => 0), 4]);
     expect([await applied(), await invalid(), [...(await sql`select id from people`)]]).toEqual([
       ["0", "1", "2", "3"],
+      [],
+      [{ id: 1 }],
+    ]);
+  });
+
+  test("ten, and an index CONCURRENTLY in a run of its own: nobody gets between the runs", async () => {
+    await writeMigrations(directory, { "1_people.sql": people });
+    await migrate.run(["up"]);
+    await writeMigrations(directory, { ...three, "4_more.sql": migration("create table more (id int);") });
+    // The index waits for it, the row before does not.
+    const letGo = await hold("insert into people values (0)");
+    const runners = await Promise.all(Array.from({ length: 10 }, () => migrate.start(["up", "--json"])));
+    await Promise.all(runners.map((runner) => runner.until(/applying 3_index|is at it: waiting/)));
+    // That long it waits in a run of its own alone.
+    await Promise.any(runners.map((runner) => runner.until(", at most 15 min; the app does not")));
+    await letGo();
+    const ends = await Promise.all(runners.map((runner) => runner.end()));
+    expect(ends.map(({ exitCode, stderr }) => [exitCode, exitCode === 0 ? "" : stderr])).toEqual(
+      ends.map(() => [0, ""]),
+    );
+    const done = ends.map(({ stdout }) => (JSON.parse(stdout) as { applied: { version: string }[] }).applied);
+    expect(done.filter((some) => some.length > 0).map((some) => some.map(({ version }) => version))).toEqual([
+      ["2", "3", "4"],
+    ]);
+    expect([await applied(), await recorded(), await invalid(), [...(await sql`select id from people`)]]).toEqual([
+      ["1", "2", "3", "4"],
+      ["1", "2", "3", "4"],
       [],
       [{ id: 1 }],
     ]);
@@ -504,6 +536,19 @@ Cannot apply migrations/2_bad.sql:7: type "integr" does not exist (42704)
       3,
       { counts: { applied: 2, pending: 1 }, invalidIndexes: ["public.people_email"] },
     ]);
+    const check = await drift(["check", "--json"]);
+    const { differences, findings } = JSON.parse(check.stdout) as {
+      differences: number;
+      findings: { kind: string; what: string }[];
+    };
+    // Behind it are remarks: the starter app's tables are not made here.
+    const [only] = findings;
+    expect([check.exitCode, differences, only!.kind, only!.what]).toEqual([
+      3,
+      1,
+      "invalid index",
+      "public.people_email",
+    ]);
     expect(await applied()).toEqual(["1", "2"]);
     await sql.unsafe("delete from people where id = 2");
     await sql`drop index concurrently people_email`;
@@ -716,7 +761,7 @@ test("a database that is not this machine's stack is migrated only by who says s
     `To apply to ${place()}, oldest first:
   1_people.sql
 Nothing was changed: this needs --yes where there is no terminal to ask on
-  | This migrates ${place()}. It makes no backup first; bun scripts/backup.ts does, and so does a deploy.
+  | This migrates ${place()}. It makes no backup first; bun scripts/backup.ts --database-url … does, and so does a deploy.
   next: the same command with --yes
 `,
   ]);

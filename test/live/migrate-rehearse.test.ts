@@ -154,6 +154,25 @@ test("the plan, and nothing is done", async () => {
   });
 });
 
+test("--from: the latest backup of another environment, which is to be made there", async () => {
+  const { exitCode, stdout, stderr } = await rehearse(["--plan", "--from", "production"]);
+  expect([exitCode, stdout, stderr]).toEqual([
+    3,
+    "",
+    `There is no backup to rehearse with: there is none of the whole database of production
+  next: bun scripts/backup.ts --on production
+  next: bun scripts/backup.ts list
+  read: docs/rehearse.md
+`,
+  ]);
+  await pending({ "20990102000000_wide": section("alter table readings alter column id type bigint;") });
+  const own = await rehearse(["--plan", "--from", "local"]);
+  expect([own.exitCode, still(own.stdout).split("\n")[0]]).toEqual([
+    0,
+    "Rehearsal of 2 migrations with backup BACKUP, as it was SOON ago",
+  ]);
+});
+
 test("what each kind of change does: locks, for how long, rows written anew, sizes; the live database is as it was", async () => {
   await limits({ fileSeconds: 60, lockSeconds: 30 });
   await pending({
