@@ -65,7 +65,8 @@ afterAll(async () => {
 test("server-gone: provisioned, deployed, restored, backed up", async () => {
   const page = "server-gone";
   await lost.stop();
-  expect((await bash((await blocksOf(page, "Diagnosis")).join("\n"))).stdout).toContain("1004 rows");
+  // The accounts, four versions, and the sums of their files.
+  expect((await bash((await blocksOf(page, "Diagnosis")).join("\n"))).stdout).toContain("1008 rows");
 
   await project.edit("dbops.config.ts", (text) => text.replaceAll(lost.address, server.address));
   const login = `IdentityFile ${server.privateKeyFile}\nIdentitiesOnly yes\nBatchMode yes\n`;
@@ -89,8 +90,8 @@ test("server-gone: provisioned, deployed, restored, backed up", async () => {
   console.log(seconds.join(", "));
   expect(rest).toHaveLength(3);
   expect(deployed.stderr).toContain("done   start");
-  expect(restored.stdout).toContain('"dbops_app" has 1004 rows in 4 tables');
-  expect(backedUp.stdout).toContain("1004 rows in 4 tables");
+  expect(restored.stdout).toContain('"dbops_app" has 1008 rows in 5 tables');
+  expect(backedUp.stdout).toContain("1008 rows in 5 tables");
   const verify = await bash(`${words}\n${(await blocksOf(page, "Verify")).join("\n")}`);
   expect(verify.stdout).toContain('{"status":"ready"}');
   const timeout = "docker exec shop-postgres-1 psql -qtAX -U dbops_app -d dbops_app -c 'show statement_timeout'";
