@@ -18,7 +18,7 @@ const files = ["20260101090000_accounts.sql", "20260101090100_orders.sql"].map((
 const [accounts, orders] = files as [(typeof files)[number], (typeof files)[number]];
 
 const liveOf = (changes: Partial<Live> = {}): Live => ({
-  ...{ versionNumber: 180006, user: "shop", owner: "shop", roles: ["shop"], recorded: {}, repairs: [] },
+  ...{ versionNumber: 180006, user: "shop", owner: "shop", roles: ["shop"], recorded: {}, repairs: [], copies: [] },
   history: {
     columns: [{ name: "version", type: "character varying", isRequired: true }],
     ...{ isKeyed: true, hasPrimaryKey: true },
@@ -105,6 +105,10 @@ describe("planRepair()", () => {
       "make schema_migrations a table that dbmate can work with",
       "write 2 numbers of schema_migrations as the versions of their files",
     ]);
+    const again = planOf({ live: { ...live, copies: ["schema_migrations_20261121140000"] } });
+    expect(again.together[0]!.what).toBe(
+      "keep a copy of schema_migrations as dbops.schema_migrations_20261121140000_2",
+    );
     expect(together.flatMap(({ statements }) => statements).slice(0, 9)).toEqual([
       "create schema if not exists dbops",
       "create table dbops.schema_migrations_20261121140000 as table schema_migrations",

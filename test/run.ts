@@ -17,7 +17,7 @@ import { type Done, formatDone, runInLanes, runSteps, type Step } from "./steps.
 const line = {
   command: "npm test --",
   purpose: "Runs everything: format, lint, types, pure tests, and the live tests against real servers.",
-  words: ["[word]", "[word]", "[word]"],
+  words: ["[WORD...]"],
   flags: { keep: { help: "leave the lab's engine running" } },
 } as const;
 

@@ -59,6 +59,8 @@ export type Live = {
   isRecordHidden?: boolean;
   /** Versions of migrations that take back what was done here by hand: a repair has written them. */
   repairs: string[];
+  /** Names of the tables in the schema dbops that earlier repairs have kept of the history. */
+  copies: string[];
   /** Tables that no migration makes, as "schema.table": dbmate's own where it is not the usual one, and the histories of other tools that `drift adopt` has taken over. */
   histories: string[];
   invalidIndexes: InvalidIndex[];
@@ -153,6 +155,7 @@ select current_setting('server_version_num')::int as "versionNumber", current_us
   ${isReadable("migration_files")} as "hasRecord",
   exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'dbops' and c.relname = 'migration_files')
     and not ${isReadable("migration_files")} as "isRecordHidden",
+  array(select c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'dbops' and c.relname ~ '^schema_migrations_') as copies,
   ${isReadable("drift_repairs")} as "hasRepairs",
   ${isReadable("adopted_histories")} as "hasAdopted",
   -- One that is just being made is not valid either, and nothing is wrong with it.

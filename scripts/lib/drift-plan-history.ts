@@ -64,10 +64,17 @@ export function historySteps({ history, live, present, unseen, applied }: Assess
   }
   const isThere = live.history.columns.length > 0 && live.history.rows.length > 0;
   if (steps.length === 0 || !isThere) return steps;
-  const copy = `dbops.schema_migrations_${stamp}`;
+  const copy = `dbops.${newName(`schema_migrations_${stamp}`, live.copies)}`;
   const keep = [`create schema if not exists dbops`, `create table ${copy} as table schema_migrations`];
   const rows = `${live.history.rows.length} rows, ${applied.length} of them applied files`;
   return [{ what: `keep a copy of schema_migrations as ${copy}`, details: [rows], statements: keep }, ...steps];
+}
+
+/** Two repairs in one second are two. */
+function newName(wanted: string, taken: readonly string[]): string {
+  let name = wanted;
+  for (let count = 2; taken.includes(name); count += 1) name = `${wanted}_${count}`;
+  return name;
 }
 
 const notKeyed = "version is not its key";
