@@ -37,7 +37,7 @@ async function adoptFrom(job: Job): Promise<void> {
   const earlier = await findEarlier(job);
   if (earlier) return await finish(job, earlier);
   const { observe } = await import("./adopt-observe.ts").catch(packageMissing);
-  const { formatPlan, planAsJson } = await import("./adopt-plan.ts");
+  const { formatPlan, planAsJson } = await import("./adopt-plan-text.ts");
   const seen = await observe(psql, request);
   const plan = await planFor(job, seen);
   const database = `${place.database} on ${place.name}`;
