@@ -3,16 +3,19 @@
 import { chmodSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
 import { readKit } from "./kit.ts";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const kit = readKit(root);
 
-// JSON inside a string: parsed when the kit is needed, and faster than the same thing as a JavaScript literal.
+// A third of the size, which everybody who makes a project downloads; unpacked when the kit is needed.
+const packed = brotliCompressSync(JSON.stringify(kit), { params: { [constants.BROTLI_PARAM_LGWIN]: 24 } });
 const entry = `
+import { brotliDecompressSync } from "node:zlib";
 import { reportAndExit } from "../scripts/lib/failure.ts";
 import { create } from "./create.ts";
-const kit = () => JSON.parse(${JSON.stringify(JSON.stringify(kit))});
+const kit = () => JSON.parse(brotliDecompressSync(Buffer.from("${packed.toString("base64")}", "base64")).toString());
 await create(process.argv.slice(2), kit).catch(reportAndExit);
 `;
 const entryPath = join(root, "create", "entry.ts");

@@ -1,6 +1,6 @@
 // The demo as the README promises it: one JSON document, then nothing is left.
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { run, start } from "../../scripts/lib/run.ts";
 import { poll } from "../../scripts/lib/wait.ts";
@@ -11,7 +11,6 @@ import { repository } from "../lab/repository.ts";
 
 setDefaultTimeout(180_000);
 
-const demos = join(repository, ".demo");
 let dockerEnvironment: Record<string, string>;
 beforeAll(async () => {
   const engine = await startEngine();
@@ -20,12 +19,10 @@ beforeAll(async () => {
 });
 
 const command = (flags: readonly string[]) => [process.execPath, "test/demo.ts", "--once", ...flags];
-/** Others may run a demo beside us: only what has come since then is ours. */
-const foldersNow = () => new Set(existsSync(demos) ? readdirSync(demos) : []);
-const newFolders = (before: ReadonlySet<string>) => [...foldersNow()].filter((name) => !before.has(name));
+/** Other demos run beside us, and have folders of their own. */
+const folderIn = (output: string) => /create-dbops (\.demo\/once-\w+)/.exec(output)![1]!;
 
 test.each(["embedded", "docker"])("--json --once --engine %s: one document, and everything is gone", async (engine) => {
-  const before = foldersNow();
   const { stdout, stderr } = await run({
     argv: command(["--json", "--engine", engine]),
     directory: repository,
@@ -36,8 +33,8 @@ test.each(["embedded", "docker"])("--json --once --engine %s: one document, and 
   expect(Object.keys(answer)).toEqual(["engine", "url", "seconds", "health"]);
   expect(answer).toMatchObject({ engine, health: { status: "healthy", schema: { all_tables_exist: true } } });
   expect(answer.url).toMatch(/^http:\/\/localhost:\d+$/);
-  const folder = /create-dbops (\.demo\/once-\w+)/.exec(stderr)![1]!;
-  expect(newFolders(before)).toEqual([]);
+  const folder = folderIn(stderr);
+  expect(existsSync(join(repository, folder))).toBe(false);
   expect(processesIn(join(repository, folder))).toEqual([]);
   const name = `dbops-demo-${folder.slice(".demo/".length).toLowerCase()}`;
   for (const words of [["ps", "--all"], ["volume", "ls"], ["network", "ls"], ["images"]]) {
@@ -47,7 +44,6 @@ test.each(["embedded", "docker"])("--json --once --engine %s: one document, and 
 });
 
 test("Ctrl-C in the middle leaves nothing either", async () => {
-  const before = foldersNow();
   const lines: string[] = [];
   const demo = await start({
     argv: command(["--engine", "embedded"]),
@@ -60,9 +56,11 @@ test("Ctrl-C in the middle leaves nothing either", async () => {
     async () => lines.some((line) => line.includes("postgres on port")) || undefined,
   );
   expect(started).toBe(true);
+  const folder = join(repository, folderIn(lines.join("\n")));
+  expect(existsSync(folder)).toBe(true);
   process.kill(demo.pid, "SIGINT");
   expect(await demo.ended).toBe(130);
-  expect(newFolders(before)).toEqual([]);
+  expect(existsSync(folder)).toBe(false);
 });
 
 test("an unknown flag is exit 2", async () => {
